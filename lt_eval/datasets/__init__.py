@@ -1,0 +1,1 @@
+"""Data sets: what is compared, and how it is prepared from what users hold."""

@@ -1,0 +1,212 @@
+"""What a third party implements. All structural: no base class, no decorator, no import of lt_eval needed.
+
+A *factory* (normally a frozen dataclass) is registered under a name; its keyword arguments are its options. See
+docs/plugins.md for a metric in fifteen lines, and `lt_eval.testing` for checks that a plugin keeps these contracts.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lt_eval.records import Audio, Column, Dialogue, Features, Frames, Sample
+
+
+class Clip(Protocol):
+    """A handle on one video file, decoded at most once whoever asks and however often."""
+
+    @property
+    def path(self) -> Path:
+        """The file, for tools that need one."""
+        ...
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of `frames`: the policy's, or the file's own under the native policy."""
+        ...
+
+    @property
+    def frames(self) -> Frames:
+        """uint8 RGB [T, H, W, 3] at the run's policy; raises MediaError. May be a read-only map of a file."""
+        ...
+
+    @property
+    def audio(self) -> Audio:
+        """float32 [T] mono, -1..1, 16 kHz, sample 0 at the time of frame 0; raises NoAudioError."""
+        ...
+
+
+class ClipMetric(Protocol):
+    """Scores one clip and never averages (sync, Q-Align)."""
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """Column name -> direction and unit."""
+        ...
+
+    def score(self, sample: Sample) -> Mapping[str, float]:
+        """Return one value a column; raise UnscorableError or MediaError where there is none."""
+        ...
+
+
+class DialogueMetric(Protocol):
+    """Scores one dialogue with all its clips (the judge, identity across turns)."""
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """Column name -> direction and unit."""
+        ...
+
+    def score_dialogue(self, samples: Sequence[Sample], transcript: str) -> Mapping[str, float]:
+        """Return one value a column; raise UnscorableError where there is none."""
+        ...
+
+
+class SetMetric(Protocol):
+    """Compares the clips of a method with the references as two sets (FID, FVD).
+
+    Sets are sequences of per-clip features, not one pooled array: clips are what a bootstrap may resample, and a
+    sequence may be read from disk one clip at a time.
+    """
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """Column name -> direction and unit."""
+        ...
+
+    def features(self, clip: Clip) -> Features:
+        """Return float32 [N, D] of one clip; raise UnscorableError or MediaError where there are none."""
+        ...
+
+    def distance(self, generated: Sequence[Features], reference: Sequence[Features]) -> Mapping[str, float]:
+        """Return one value a column. Pure: no decoding, no network."""
+        ...
+
+
+class Influence(NamedTuple):
+    """First-order pull of each clip on a statistic: n * d(statistic)/d(weight of the clip); sums to zero."""
+
+    generated: NDArray[np.float64]  # [number of generated clips]
+    reference: NDArray[np.float64]  # [number of reference clips]
+
+
+@runtime_checkable
+class HasInfluence(Protocol):
+    """A SetMetric that knows its derivative; others are jackknifed, one `distance` a clip."""
+
+    def influence(self, generated: Sequence[Features], reference: Sequence[Features]) -> Mapping[str, Influence]:
+        """Return each column's per-clip influence."""
+        ...
+
+
+@runtime_checkable
+class HasFloor(Protocol):
+    """A SetMetric that can say what two samples of one distribution would give."""
+
+    def floor(self, reference: Sequence[Features], clips: int) -> Mapping[str, float]:
+        """Return each column's expected value between `clips` clips and `len(reference)` clips of one distribution."""
+        ...
+
+
+@runtime_checkable
+class HasFingerprint(Protocol):
+    """A metric that names everything that can change its result (weights, code version); others are hashed by us."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that differs whenever features or scores may differ."""
+        ...
+
+
+@runtime_checkable
+class HasFootnotes(Protocol):
+    """A metric that says under the table how it was computed."""
+
+    @property
+    def footnotes(self) -> Sequence[str]:
+        """One sentence each."""
+        ...
+
+
+class Dataset(Protocol):
+    """An ordered collection of dialogues. `lt_eval` slices it; it need not."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever an item may change."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of dialogues."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Dialogue:
+        """Return one dialogue."""
+        ...
+
+
+@runtime_checkable
+class HasMethods(Protocol):
+    """A data set that brings methods of its own to compare (demo)."""
+
+    @property
+    def methods(self) -> Mapping[str, Path]:
+        """Method name -> folder of clips named by dialogue id."""
+        ...
+
+
+class Session(Protocol):
+    """One conversation with a generator; remembers earlier turns."""
+
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        """Take audio as it arrives and yield frames as soon as their pixels are on the host."""
+        ...
+
+
+class Generator(Protocol):
+    """A talking-avatar model."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second it makes."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio rate in Hz it wants."""
+        ...
+
+    def session(self, portrait: Frames, *, prompt: str = "", seed: int = 0) -> AbstractContextManager[Session]:
+        """Open a conversation with the person in `portrait`, uint8 RGB [H, W, 3]."""
+        ...
+
+
+class Talker(Protocol):
+    """Answers a user's turn with text and speech; Generator + Talker make an interactive system."""
+
+    def reply(self, history: Sequence[tuple[str, str]], user: str | Audio) -> Iterator[tuple[str, Audio]]:
+        """Yield pieces of the answer: text and the audio that speaks it."""
+        ...
+
+
+class Speaker(Protocol):
+    """Text to speech."""
+
+    def speak(self, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz."""
+        ...
+
+
+class Transcriber(Protocol):
+    """Speech to text."""
+
+    def transcribe(self, audio: Audio) -> str:
+        """Return the words of float32 [T] mono 16 kHz audio."""
+        ...

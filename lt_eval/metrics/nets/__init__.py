@@ -1,0 +1,1 @@
+"""Feature networks in their official state-dict layouts."""

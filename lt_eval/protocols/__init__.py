@@ -1,0 +1,1 @@
+"""The evaluation protocols, as recipes to read from top to bottom."""

@@ -1,0 +1,1 @@
+"""Summaries as CSV, LaTeX, HTML and Markdown."""

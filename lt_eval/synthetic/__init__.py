@@ -1,0 +1,1 @@
+"""The procedural talker: speech and a drawn face whose phoneme times are known exactly."""
