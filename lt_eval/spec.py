@@ -1,0 +1,288 @@
+"""RunSpec: what is run, as one frozen record. A TOML file plus a few flags make it; unknown keys are refused.
+
+    protocol = "single"
+    weights = "official"
+    metrics = ["fid", "fvd"]
+
+    [dataset]
+    name = "hdtf"
+
+    [metric.fid]
+    preprocess = "clean"
+
+    [method.ours]
+    clips = "out/ours"
+    model_size = "1.3B"
+
+Paths mean the same in the file as on the command line: they are relative to the current folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from lt_eval.errors import SpecError
+from lt_eval.records import GROUND_TRUTH, MediaPolicy
+from lt_eval.registry import suggestion
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set by its registered name; `options` are the keyword arguments of its factory."""
+
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric by its registered name; `options` are the keyword arguments of its factory."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One row of the table: finished clips, or a generator that makes them.
+
+    Attributes:
+        name: what the row is called.
+        clips: folder of clips named by sample id.
+        generator: registered name or module:Class; `options` are its keyword arguments.
+        model_size: for the table's column, as text ("1.3B").
+        options: of the generator.
+    """
+
+    name: str
+    clips: str | None = None
+    generator: str | None = None
+    model_size: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExecutionPolicy:
+    """Where clips are measured. It changes how long a run takes, never what it finds.
+
+    Attributes:
+        executor: "local" processes, or "ray" (extra).
+        workers: processes; 1 measures in this one.
+        threads: of each worker; None shares the cores out evenly. The last bits of a float depend on it.
+        ray_address: an existing cluster; None starts one here.
+        retries: how often a clip whose worker died is tried again.
+    """
+
+    executor: Literal["local", "ray"] = "local"
+    workers: int = 1
+    threads: int | None = None
+    ray_address: str | None = None
+    retries: int = 2
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's numbers, and where it is executed.
+
+    Attributes:
+        protocol: the recipe.
+        dataset: what is compared with.
+        methods: rows of the table, in order.
+        metrics: columns of the table, in order.
+        weights: "official" networks, or "builtin" ones (nothing to download, columns named apart); "auto" means
+            builtin for the demo data set and official for every other.
+        media: how every clip is read.
+        seed: of sampling, bootstrap and generation.
+        limit: only the first so many items of the data set.
+        device: "auto", "cpu", "cuda" ...
+        baseline: the method that others are compared with in pairs; the first one by default.
+        warmups: generations before the first that is timed.
+        execution: workers.
+    """
+
+    protocol: Literal["single"] = "single"
+    dataset: DatasetSpec = DatasetSpec()
+    methods: tuple[MethodSpec, ...] = ()
+    metrics: tuple[MetricSpec, ...] = (MetricSpec("fid"), MetricSpec("fvd"))
+    weights: Literal["auto", "official", "builtin"] = "auto"
+    media: MediaPolicy = MediaPolicy()
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    baseline: str | None = None
+    warmups: int = 1
+    execution: ExecutionPolicy = ExecutionPolicy()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON types."""
+        return dataclasses.asdict(self)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a specification file.
+
+    Raises:
+        SpecError: the file is absent, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise SpecError(f"{path}: the specification cannot be read ({cause.strerror}).") from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise SpecError(f"{path}: not a TOML file: {cause}.") from cause
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with `above` laid over it, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """Turn "metric.fid.preprocess=clean" into nested tables; the value is TOML, or else a plain string.
+
+    Raises:
+        SpecError: there is no "=" or no key.
+    """
+    key, equals, raw = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise SpecError(f"--set {text!r}: write it as KEY=VALUE, for example --set metric.fid.preprocess=clean.")
+    try:
+        value: Any = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    for part in reversed(parts):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def build(data: Mapping[str, Any]) -> RunSpec:
+    """Check the tables of a specification and return it as a record.
+
+    Raises:
+        SpecError: an unknown key (with a suggestion), a wrong type, or a rule that the values break.
+    """
+    data = dict(data)
+    options = _table(data.pop("metric", {}), "metric")
+    names = data.pop("metrics", None)
+    if names is None:
+        names = [metric.name for metric in RunSpec.metrics]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+        raise SpecError(f'metrics = {names!r}: a list of metric names is needed, such as ["fid", "fvd"].')
+    for name in options:
+        if name not in names:
+            raise SpecError(f"[metric.{name}] sets options of a metric that does not run.{suggestion(name, names)}")
+    metrics = tuple(MetricSpec(name, _table(options.get(name, {}), f"metric.{name}")) for name in dict.fromkeys(names))
+
+    methods = tuple(_method(name, table) for name, table in _table(data.pop("method", {}), "method").items())
+    dataset = dict(_table(data.pop("dataset", {}), "dataset"))
+    dataset_name = dataset.pop("name", "")
+    if not isinstance(dataset_name, str):
+        raise SpecError(f"dataset.name = {dataset_name!r}: a name is needed.")
+    media = _media(_table(data.pop("media", {}), "media"))
+    execution = _record(ExecutionPolicy, _table(data.pop("execution", {}), "execution"), "execution")
+    known = {f.name for f in dataclasses.fields(RunSpec)} - {"methods"} | {"metric", "method"}
+    _refuse_unknown(data, known, "the specification")
+    rest = _record(RunSpec, data, "")
+    spec = dataclasses.replace(
+        rest,
+        dataset=DatasetSpec(dataset_name, dataset),
+        methods=methods,
+        metrics=metrics,
+        media=media,
+        execution=execution,
+    )
+    _check(spec)
+    return spec
+
+
+def _method(name: str, table: Any) -> MethodSpec:
+    table = dict(_table(table, f"method.{name}"))
+    options = _table(table.pop("options", {}), f"method.{name}.options")
+    table.pop("name", None)
+    method = _record(MethodSpec, {"name": name, **table}, f"method.{name}")
+    if (method.clips is None) == (method.generator is None):
+        raise SpecError(f"method {name!r}: give either clips = FOLDER or generator = NAME, and not both.")
+    if name == GROUND_TRUTH or not name or "/" in name or name.startswith("."):
+        raise SpecError(
+            f"method {name!r}: the name is a row of the table and a folder; it cannot be {GROUND_TRUTH!r}, be empty, "
+            "start with a dot or hold a slash."
+        )
+    return dataclasses.replace(method, options=options)
+
+
+def _media(table: Mapping[str, Any]) -> MediaPolicy:
+    table = dict(table)
+    if table.get("fps") == "native":
+        table["fps"] = None
+    elif isinstance(table.get("fps", 25.0), str):
+        raise SpecError(f'media.fps = {table["fps"]!r}: a number of frames a second, or "native".')
+    policy = _record(MediaPolicy, table, "media")
+    if policy.fps is not None and not 1 <= policy.fps <= 240:
+        raise SpecError(f'media.fps = {policy.fps:g}: frames a second must lie in 1..240, or be "native".')
+    if policy.size is not None and not 16 <= policy.size <= 4096:
+        raise SpecError(f"media.size = {policy.size}: the side of the canonical frame must lie in 16..4096 pixels.")
+    return policy
+
+
+def _check(spec: RunSpec) -> None:
+    if spec.limit is not None and spec.limit < 1:
+        raise SpecError(f"limit = {spec.limit}: at least 1 item is needed.")
+    if spec.execution.workers < 1:
+        raise SpecError(f"execution.workers = {spec.execution.workers}: at least 1 worker is needed.")
+    if spec.execution.threads is not None and spec.execution.threads < 1:
+        raise SpecError(f"execution.threads = {spec.execution.threads}: at least 1 thread is needed.")
+    if spec.execution.retries < 0 or spec.warmups < 0:
+        raise SpecError("execution.retries and warmups cannot be negative.")
+    names = [method.name for method in spec.methods]
+    if spec.baseline is not None and names and spec.baseline not in names:
+        raise SpecError(f"baseline = {spec.baseline!r} is no method of this run.{suggestion(spec.baseline, names)}")
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} = {value!r}: a table [{where}] is needed here.")
+    return value
+
+
+def _refuse_unknown(data: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise SpecError(f"{where} has no key {key!r}.{suggestion(key, sorted(known))}")
+
+
+def _record(kind: type[T], data: Mapping[str, Any], where: str) -> T:
+    hints = get_type_hints(kind)
+    _refuse_unknown(data, set(hints), f"[{where}]" if where else "the specification")
+    prefix = f"{where}." if where else ""
+    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Check one value against its annotation: bool, int, float, str, Literal, or an optional one of these."""
+    choices: Sequence[Any] = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value in choices:
+            return value
+        raise SpecError(f"{where} = {value!r}: it must be one of {', '.join(map(repr, choices))}.")
+    if type(None) in choices:
+        kinds = [kind for kind in choices if kind is not type(None)]
+        return None if value is None else _value(kinds[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise SpecError(f"{where} = {value!r}: a value of type {wanted} is needed.")
