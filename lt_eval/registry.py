@@ -55,9 +55,9 @@ def targets(kind: str) -> dict[str, str]:
 
 def suggestion(name: str, known: Mapping[str, object] | list[str]) -> str:
     """Return " Did you mean 'x'?" where something close is known, else the list of what is."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(known), n=2)
     if close:
-        return f" Did you mean {close[0]!r}?"
+        return f" Did you mean {' or '.join(map(repr, close))}?"
     return f" Known: {', '.join(known)}." if known else ""
 
 

@@ -70,14 +70,16 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class ExecutionPolicy:
-    """Where clips are measured. It changes how long a run takes, never what it finds.
+    """Where and how wide a run is executed. It changes how long a run takes, never what it finds.
 
     Attributes:
-        executor: "local" processes, or "ray" (extra).
-        workers: processes; 1 measures in this one.
-        threads: of each worker; None shares the cores out evenly. The last bits of a float depend on it.
-        ray_address: an existing cluster; None starts one here.
-        retries: how often a clip whose worker died is tried again.
+        executor: worker processes on this machine, or Ray (extra).
+        workers: tasks at a time; 1 with "local" is this process itself.
+        threads: numerical threads per worker; None shares the cores of this machine out. The last bits of a float
+            depend on it.
+        ray_address: a running cluster; None starts Ray on this machine for the run.
+        retries: how often a task is tried again after its worker died.
+        gpu: Ray only: reserve a share of a GPU for each worker; without it Ray hides GPUs from them.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -85,6 +87,20 @@ class ExecutionPolicy:
     threads: int | None = None
     ray_address: str | None = None
     retries: int = 2
+    gpu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor not in ("local", "ray"):
+            raise SpecError(f"There is no executor {self.executor!r}. Known: local, ray.")
+        for name, value, least in (
+            ("workers", self.workers, 1),
+            ("threads", self.threads, 1),
+            ("retries", self.retries, 0),
+        ):
+            if value is not None and value < least:
+                raise SpecError(f"{name} is {value}; it must be at least {least}.")
+        if self.ray_address is not None and self.executor != "ray":
+            raise SpecError(f"A Ray address ({self.ray_address}) needs the executor ray; it is {self.executor}.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,7 @@ class RunSpec:
     methods: tuple[MethodSpec, ...] = ()
     metrics: tuple[MetricSpec, ...] = (MetricSpec("fid"), MetricSpec("fvd"))
     weights: Literal["auto", "official", "builtin"] = "auto"
-    media: MediaPolicy = MediaPolicy()
+    media: MediaPolicy = field(default_factory=MediaPolicy)
     seed: int = 0
     limit: int | None = None
     device: str = "auto"
@@ -240,12 +256,8 @@ def _media(table: Mapping[str, Any]) -> MediaPolicy:
 def _check(spec: RunSpec) -> None:
     if spec.limit is not None and spec.limit < 1:
         raise SpecError(f"limit = {spec.limit}: at least 1 item is needed.")
-    if spec.execution.workers < 1:
-        raise SpecError(f"execution.workers = {spec.execution.workers}: at least 1 worker is needed.")
-    if spec.execution.threads is not None and spec.execution.threads < 1:
-        raise SpecError(f"execution.threads = {spec.execution.threads}: at least 1 thread is needed.")
-    if spec.execution.retries < 0 or spec.warmups < 0:
-        raise SpecError("execution.retries and warmups cannot be negative.")
+    if spec.warmups < 0:
+        raise SpecError(f"warmups = {spec.warmups}: it cannot be negative.")
     names = [method.name for method in spec.methods]
     if spec.baseline is not None and names and spec.baseline not in names:
         raise SpecError(f"baseline = {spec.baseline!r} is no method of this run.{suggestion(spec.baseline, names)}")

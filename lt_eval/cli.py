@@ -1,0 +1,231 @@
+"""The command line: flags to a RunSpec, a RunSpec to a protocol. No logic of its own.
+
+Standard output is data, standard error is progress and messages. Exit codes: 0 everything scored, 1 some rows failed,
+2 unusable input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lt_eval import __version__
+from lt_eval.errors import LtEvalError, SpecError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="lt-eval",
+    help="Evaluation and benchmarks for real-time talking-avatar video generation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: what is here, how to prepare it, whether it is whole.", no_args_is_help=True)
+weights_app = typer.Typer(help="Official network weights: fetch, verify, locate.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+RESULTS = Path("results")
+
+
+def say(message: str) -> None:
+    """Print one message for a person to standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@app.command()
+def single(
+    spec: Annotated[Path | None, typer.Argument(help="A specification such as benchmarks/table1_hdtf.toml.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set: demo, hdtf, avspeech, celebvhq, folder ...")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Folder of reference clips, as data set `folder`.")] = None,
+    clips: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A method's finished clips.")] = None,
+    generator: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]GENERATOR", help="A generator by name or module:Class.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric by name or module:Class; default fid, fvd.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="official or builtin.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames a second that clips are resampled to, or native.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of bootstrap and generation.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda ...")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The method that others are compared with.")] = None,
+    decoder: Annotated[str | None, typer.Option(help="pyav or decord.")] = None,
+    executor: Annotated[str | None, typer.Option(help="local or ray.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Clips measured at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="An existing Ray cluster.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a specification.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default results/DATASET.")] = None,
+) -> None:
+    """Single-round protocol: FID, FVD and the other columns of Table 1, with intervals.
+
+    Run the same command again to continue a run that was stopped.
+    """
+    from lt_eval.protocols.single import run
+    from lt_eval.spec import build, merge, parse_setting, read_toml
+
+    flags: dict[str, Any] = {
+        "dataset": {"name": "folder", "root": str(reference)} if reference else {"name": dataset},
+        "metrics": metric,
+        "weights": weights,
+        "limit": limit,
+        "seed": seed,
+        "device": device,
+        "baseline": baseline,
+        "media": {"fps": _fps(fps), "decoder": decoder},
+        "execution": {"executor": executor, "workers": workers, "threads": threads, "ray_address": ray_address},
+        "method": _methods(clips or [], generator or []),
+    }
+    if reference and dataset not in (None, "folder"):
+        raise SpecError(f"--reference makes the data set `folder`; it cannot be joined with --dataset {dataset}.")
+    tables = read_toml(spec) if spec else {}
+    for text in setting or []:
+        tables = merge(tables, parse_setting(text))
+    run_spec = build(merge(tables, _given(flags)))
+    folder = out or RESULTS / (run_spec.dataset.name or "run")
+    with Progress() as progress:
+        outcome = run(run_spec, folder, progress=progress, say=progress.say)
+    _publish(folder)
+    if outcome.failures:
+        say(f"{len(outcome.failures)} rows have no value; the report lists each with its reason. Exit code 1.")
+        raise typer.Exit(1)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Drop what was not given, so that the specification's own value stays."""
+    kept = {}
+    for key, value in flags.items():
+        value = _given(value) if isinstance(value, dict) else value
+        if value not in (None, {}):
+            kept[key] = value
+    return kept
+
+
+def _fps(text: str | None) -> float | str | None:
+    if text is None or text == "native":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"--fps {text}: a number of frames a second, or native.") from None
+
+
+def _methods(clips: Sequence[str], generators: Sequence[str]) -> dict[str, dict[str, str]]:
+    methods: dict[str, dict[str, str]] = {}
+    for text in clips:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            name, folder = Path(text).name, text
+        _add(methods, name, {"clips": folder})
+    for text in generators:
+        name, equals, target = text.partition("=")
+        if not equals:
+            name, target = text.rpartition(":")[2], text
+        _add(methods, name, {"generator": target})
+    return methods
+
+
+def _add(methods: dict[str, dict[str, str]], name: str, table: dict[str, str]) -> None:
+    if name in methods:
+        raise SpecError(f"method {name!r} is given twice; name them apart, as --clips NAME=FOLDER.")
+    methods[name] = table
+
+
+def _publish(folder: Path) -> None:
+    """Write every form of the table into the run folder, and print it."""
+    from lt_eval import report
+
+    paths = report.publish(folder)
+    print(report.render([folder], "markdown"))
+    say(f"Report: {paths['html']}   Tables to paste: {folder / 'tables'}")
+
+
+@app.command("report")
+def report_(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default the newest below results/.")] = None,
+    format: Annotated[str, typer.Option("--format", help="markdown, csv, latex or html.")] = "markdown",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, or folder for html; default standard output.")
+    ] = None,
+    tidy: Annotated[bool, typer.Option("--tidy", help="Long form: one line per method and column (csv).")] = False,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's published rows beside ours.")] = False,
+) -> None:
+    """Write the table of finished runs. Needs neither torch nor the clips."""
+    from lt_eval import report
+
+    folders = runs or [_newest_run()]
+    if format == "html":
+        index = report.write_html(folders, out or folders[0] / "report", with_paper=with_paper)
+        print(index)
+        return
+    text = report.render(folders, format, tidy=tidy, with_paper=with_paper)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from lt_eval.store import atomic_write
+
+    with atomic_write(out) as file:
+        file.write(text)
+    say(f"Wrote {out}")
+
+
+def _newest_run() -> Path:
+    found = sorted(RESULTS.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise StoreError(
+            "No finished run lies below results/. Name a run folder, or make one: lt-eval single --dataset demo"
+        )
+    say(f"Newest run: {found[-1].parent}")
+    return found[-1].parent
+
+
+@app.command("list")
+def list_() -> None:
+    """What can be named: metrics, data sets, generators and the rest, installed plugins included."""
+    from lt_eval.registry import KINDS, targets
+
+    for kind in KINDS:
+        for name, target in targets(kind).items():
+            print(f"{kind:13} {name:20} {target}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Which data sets are prepared here, and where they lie."""
+    from lt_eval.datasets.prepared import overview
+
+    for entry in overview():
+        print(entry)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """The table of official files: name, size, licence, whether it is here."""
+    from lt_eval.weights import TABLE, path_of
+
+    for entry in TABLE:
+        print(entry.name, path_of(entry.name))
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is a message, never a traceback."""
+    try:
+        app(standalone_mode=False)
+    except LtEvalError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
