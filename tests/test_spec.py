@@ -43,7 +43,7 @@ def test_native_frame_rate_is_no_rate() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"metrcs": ["fid"]}, ["metrcs", "Did you mean 'metrics'?"]),
+        ({"metrcs": ["fid"]}, ["metrcs", "Did you mean 'metrics'"]),
         ({"media": {"fsp": 25}}, ["fsp", "'fps'"]),
         ({"media": {"fps": "fast"}}, ["media.fps", "native"]),
         ({"media": {"fps": 0}}, ["1..240"]),

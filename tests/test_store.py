@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lt_eval import store as store_module
 from lt_eval.errors import RunBusyError, StorageFullError, StoreError
 from lt_eval.records import Cell, Column, Failure, MethodInfo, Row, Summary
 from lt_eval.store import FeatureFiles, RunStore, atomic_write, key_of, read_rows, read_summary
@@ -48,9 +47,12 @@ def test_features_are_there_before_the_row_that_names_them(tmp_path: Path, monke
     """Killed between the two, the row is simply not there."""
     order: list[str] = []
     real = os.fsync
-    monkeypatch.setattr(
-        store_module.os, "fsync", lambda fd: (order.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))
-    )
+
+    def note(descriptor: int) -> None:
+        order.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
     with RunStore(tmp_path) as store:
         store.append([row("1", features="1")], {"1": np.ones((2, 3), np.float32)})
     assert ".1.npy." in order[0] and order[1].endswith("rows.jsonl")
