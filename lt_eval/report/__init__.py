@@ -1,1 +1,12 @@
-"""Summaries as CSV, LaTeX, HTML and Markdown."""
+"""Summaries as CSV, LaTeX, HTML, Markdown and plain text. Needs neither torch nor a decoder.
+
+table        Summary -> Table: labels, marks, notes, decided once for all writers
+published    the paper's tables as summaries
+csv latex markdown text html     one writer per format
+write        format name -> writer, to a string or to disk
+"""
+
+from lt_eval.report.formats import FORMATS, check, render, write_text
+from lt_eval.report.table import Table, differences, wide
+
+__all__ = ["FORMATS", "Table", "check", "differences", "render", "wide", "write_text"]

@@ -1,0 +1,75 @@
+"""Two data sets as plain records: official and builtin columns, a failure, n < N, names that need escaping."""
+
+from __future__ import annotations
+
+from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Summary
+
+NASTY = r"a&b_c%d#e|<i>$x^~{1}\z"
+CLIPS = [f"clip_{i:02d}" for i in range(8)]
+
+COLUMNS = {
+    "FID": Column("lower", fixed_by_reference=True),
+    "FID (builtin)": Column("lower", fixed_by_reference=True),
+    "Sync-C": Column("higher"),
+    "blinks": Column("neither", unit="1/min", digits=1),
+    "Latency": Column("lower", unit="s"),
+    "Throughput": Column("higher", unit="FPS"),
+}
+
+VALUES: dict[str, dict[str, float | None]] = {
+    GROUND_TRUTH: {"FID": None, "FID (builtin)": None, "Sync-C": 8.0, "blinks": 14.0},
+    "ours": {"FID": 13.684, "FID (builtin)": 0.5, "Sync-C": 4.5, "blinks": 12.0, "Latency": 0.33, "Throughput": 24.8},
+    NASTY: {"FID": 10.85, "FID (builtin)": 0.25, "Sync-C": 4.5, "blinks": 9.0, "Latency": 83.4, "Throughput": 0.97},
+    "worst": {"FID": 99.0, "FID (builtin)": 9.0, "Sync-C": None, "blinks": 1.0, "Latency": 400.0, "Throughput": 0.2},
+}
+
+
+def summary(dataset: str = "HDTF") -> Summary:
+    """Return a summary with everything a table must cope with."""
+    cells = tuple(
+        _cell(dataset, method, name, values.get(name), column)
+        for method, values in VALUES.items()
+        for name, column in COLUMNS.items()
+    )
+    contributions = {
+        method: {
+            name: {clip: value + 0.1 * i for i, clip in enumerate(CLIPS)}
+            for name, value in values.items()
+            if value is not None
+        }
+        for method, values in VALUES.items()
+    }
+    differences = (
+        Difference(dataset, NASTY, "ours", "FID", -2.83, -4.0, -1.5, 8),
+        Difference(dataset, NASTY, "ours", "Sync-C", 0.0, -0.2, 0.2, 8),
+        Difference(dataset, "worst", "ours", "FID", 85.3, 70.0, 99.0, 8),
+        Difference(dataset, "worst", "ours", "blinks", -11.0, -12.0, -10.0, 8),
+    )
+    return Summary(
+        dataset,
+        (MethodInfo("ours", "1.3B"), MethodInfo(GROUND_TRUTH), MethodInfo(NASTY, "14B"), MethodInfo("worst")),
+        COLUMNS,
+        cells,
+        differences,
+        {"FID": 3.21},
+        contributions,
+        ("FID: pytorch-fid preprocessing, N = 8 clips.",),
+    )
+
+
+def builtin_only(dataset: str = "demo") -> Summary:
+    """Return a summary whose only quality column is a builtin one."""
+    column = {"FID (builtin)": COLUMNS["FID (builtin)"]}
+    cells = tuple(_cell(dataset, m, "FID (builtin)", v, column["FID (builtin)"]) for m, v in [("a", 2.0), ("b", 1.0)])
+    return Summary(dataset, (MethodInfo("a"), MethodInfo("b")), column, cells)
+
+
+def _cell(dataset: str, method: str, name: str, value: float | None, column: Column) -> Cell:
+    timed = name in ("Latency", "Throughput")
+    total = 0 if timed else len(CLIPS)
+    if value is None:
+        note = "no clip has a face" if method == "worst" else "a distance to itself"
+        return Cell(dataset, method, name, None, n=0, total=total, unit=column.unit, better=column.better, note=note)
+    n = 7 if (method, name) == ("worst", "FID") else total
+    low, high = (None, None) if timed else (value * 0.9, value * 1.1)
+    return Cell(dataset, method, name, value, low, high, n, total, column.unit, column.better)
