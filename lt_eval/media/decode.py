@@ -1,0 +1,103 @@
+"""One pass over a file: pictures and sound together, streaming, by timestamps.
+
+Which source frame an output frame shows is the rule of `media.resample`, what is done to it that of `media.picture`.
+Colour is converted by libswscale with the matrix and range that the stream is tagged with; an untagged stream is taken
+as BT.601, limited range, as every common reader does. Sound is that of `media.sound`: sample 0 at output frame 0.
+
+Encoder delay (AAC priming) and edit lists are honoured: libavcodec drops the samples and frames they exclude.
+
+A file is refused rather than read short: a packet that does not decode, a stream that ends before the container's
+count, or timestamps that make no sense raise `DamagedError`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lt_eval.errors import NoAudioError
+from lt_eval.media.picture import crop, fit
+from lt_eval.media.probe import ClipInfo, opened
+from lt_eval.media.reader import Reader, Shot
+from lt_eval.media.resample import Schedule, exact_rate
+from lt_eval.records import MediaPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lt_eval.records import Audio, Box, Frames
+
+CHUNK = 16
+"""Frames that are yielded together: what bounds memory."""
+
+
+class Decoding:
+    """One pass over one file. Iterate it once for the frames; `info` and `audio` are there after the last chunk.
+
+    Args:
+        path: the file.
+        policy: rate, size and fit of the frames.
+        content: the part of the upright picture to keep, as fractions; None keeps all.
+    """
+
+    def __init__(self, path: Path | str, policy: MediaPolicy | None = None, content: Box | None = None) -> None:
+        self.path = Path(path)
+        self._policy = policy or MediaPolicy()
+        self._content = content
+        self._info: ClipInfo | None = None
+        self._audio: Audio | None = None
+
+    @property
+    def info(self) -> ClipInfo:
+        """The facts of the file, counted."""
+        assert self._info is not None, "the frames come first"
+        return self._info
+
+    @property
+    def audio(self) -> Audio:
+        """float32 [T] mono, 16 kHz, sample 0 at output frame 0, as long as the file's own sound.
+
+        Raises:
+            NoAudioError: there is no audio stream, or no sample in it after the first frame's start.
+        """
+        assert self._audio is not None, "the frames come first"
+        if len(self._audio):
+            return self._audio
+        finding = "has an audio stream without a sample" if self.info.has_audio else "holds no audio stream"
+        raise NoAudioError(self.path, finding, "Give a clip with sound, or leave out the metrics that listen.")
+
+    def __iter__(self) -> Iterator[Frames]:
+        """Yield uint8 RGB [<=16, H, W, 3].
+
+        Raises:
+            MediaError: as `media.probe.opened`; NoVideoError without a frame; DamagedError where it breaks off.
+        """
+        with opened(self.path) as container:
+            reader = Reader(self.path, container, skip_first=self._policy.skip_first_frame)
+            pictures = self._shown(reader)
+            while chunk := list(itertools.islice(pictures, CHUNK)):
+                yield np.stack(chunk)
+            self._info = reader.info()
+            self._audio = reader.sound.finish(reader.origin_s)
+
+    def _shown(self, reader: Reader) -> Iterator[Frames]:
+        """Yield one canonical frame [H, W, 3] per output instant; a repeated one is converted once."""
+        schedule = Schedule(None if self._policy.fps is None else exact_rate(self._policy.fps))
+        held: Shot | None = None
+        for shot in reader:
+            if held is not None:
+                yield from self._repeat(held, schedule.advance(shot.start_s))
+            else:
+                schedule.advance(shot.start_s)
+            held = shot
+        if held is not None:
+            yield from self._repeat(held, schedule.finish(reader.duration_s))
+
+    def _repeat(self, shot: Shot, times: int) -> Iterator[Frames]:
+        if times:
+            pixels = shot.rgb()
+            picture = fit(pixels if self._content is None else crop(pixels, self._content), self._policy)
+            yield from itertools.repeat(picture, times)
