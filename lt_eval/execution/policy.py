@@ -1,47 +1,14 @@
-"""Where and how wide to run."""
+"""How many threads a worker gets, and what stands for a lost one."""
 
 from __future__ import annotations
 
 import os
 import sys
 from dataclasses import dataclass
-from typing import Literal
 
-from lt_eval.errors import SpecError
+from lt_eval.spec import ExecutionPolicy
 
-
-@dataclass(frozen=True)
-class ExecutionPolicy:
-    """Where and how wide a run is executed.
-
-    Attributes:
-        executor: worker processes on this machine, or Ray (extra).
-        workers: tasks at a time; 1 with "local" is this process itself.
-        threads: numerical threads per worker; None shares the cores of this machine out.
-        ray_address: a running cluster; None starts Ray on this machine for the run.
-        retries: how often a task is tried again after its worker died.
-        gpu: Ray only: reserve a share of a GPU for each worker; without it Ray hides GPUs from them.
-    """
-
-    executor: Literal["local", "ray"] = "local"
-    workers: int = 1
-    threads: int | None = None
-    ray_address: str | None = None
-    retries: int = 2
-    gpu: bool = False
-
-    def __post_init__(self) -> None:
-        if self.executor not in ("local", "ray"):
-            raise SpecError(f"There is no executor {self.executor!r}. Known: local, ray.")
-        for name, value, least in (
-            ("workers", self.workers, 1),
-            ("threads", self.threads, 1),
-            ("retries", self.retries, 0),
-        ):
-            if value is not None and value < least:
-                raise SpecError(f"{name} is {value}; it must be at least {least}.")
-        if self.ray_address is not None and self.executor != "ray":
-            raise SpecError(f"A Ray address ({self.ray_address}) needs the executor ray; it is {self.executor}.")
+__all__ = ["ExecutionPolicy", "WorkerLost", "lost", "threads_per_worker"]
 
 
 @dataclass(frozen=True)
