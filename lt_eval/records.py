@@ -38,13 +38,15 @@ Better = Literal["higher", "lower", "neither"]
 class Column:
     """What a number in a table means.
 
-    `fixed_by_reference` is true where ground truth has no value of its own (FID, FVD: a distance to itself).
+    `fixed_by_reference` is true where ground truth has no value of its own (FID, FVD: a distance to itself);
+    `minimum` is the least value that is possible, where there is one.
     """
 
     better: Better
     unit: str = ""
     digits: int = 2
     fixed_by_reference: bool = False
+    minimum: float | None = None
 
 
 @dataclass(frozen=True)

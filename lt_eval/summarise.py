@@ -1,0 +1,260 @@
+"""Rows and features to a table with intervals. Pure numpy: neither torch nor a clip is touched.
+
+A clip metric is averaged over clips; a set metric is computed once per method, its interval from the influence of each
+clip. What has no value is a cell that says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from lt_eval import stats
+from lt_eval.errors import SampleError, UnscorableError
+from lt_eval.interfaces import HasFloor, HasInfluence, Influence, SetMetric
+from lt_eval.measure import MetricPlan, is_set_metric, load_metric
+from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Row, Summary
+from lt_eval.render import COLUMNS as RENDER_COLUMNS
+from lt_eval.render import METRIC as RENDER
+from lt_eval.store import FeatureFiles
+
+if TYPE_CHECKING:
+    from lt_eval.records import Features
+
+
+@dataclass
+class _Table:
+    """The summary while it is made."""
+
+    dataset: str
+    samples: tuple[str, ...]
+    seed: int
+    columns: dict[str, Column] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    floors: dict[str, float] = field(default_factory=dict)
+    contributions: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def blank(self, method: str, column: str, **more: object) -> Cell:
+        """Return a cell without a value."""
+        known = self.columns[column]
+        cell = Cell(self.dataset, method, column, None, total=len(self.samples), unit=known.unit, better=known.better)
+        return replace(cell, **more)  # type: ignore[arg-type]
+
+
+def summarise(
+    dataset: str,
+    methods: Sequence[MethodInfo],
+    samples: Sequence[str],
+    plans: Sequence[MetricPlan],
+    rows: Sequence[Row],
+    features_path: Callable[[str], Path],
+    *,
+    baseline: str | None = None,
+    seed: int = 0,
+    footnotes: Sequence[str] = (),
+) -> Summary:
+    """Return the table of one data set.
+
+    Args:
+        dataset: its name.
+        methods: rows of the table; ground truth is the reference of set metrics.
+        samples: ids, in the order of the data set.
+        plans: the metrics, in the order of the columns.
+        rows: one per method, sample and metric.
+        features_path: where the features of a row lie.
+        baseline: the method that differences are taken from; None takes the first that is not ground truth.
+        seed: of the bootstrap.
+        footnotes: how it was measured.
+    """
+    table = _Table(dataset, tuple(samples), seed)
+    by_metric: dict[str, dict[str, dict[str, Row]]] = {}
+    for row in rows:
+        by_metric.setdefault(row.metric, {}).setdefault(row.method, {})[row.sample] = row
+    names = [method.name for method in methods]
+    others = [name for name in names if name != GROUND_TRUTH]
+    base = baseline or (others[0] if others else None)
+    if RENDER in by_metric:
+        _clip_columns(table, RENDER_COLUMNS, names, by_metric[RENDER], base)
+    for plan in plans:
+        metric = load_metric(plan)
+        found = by_metric.get(plan.name, {})
+        if is_set_metric(metric):
+            _set_columns(table, cast("SetMetric", metric), names, found, base, features_path)
+        else:
+            _clip_columns(table, metric.columns, names, found, base)
+    return Summary(
+        dataset,
+        tuple(methods),
+        table.columns,
+        tuple(table.cells),
+        tuple(table.differences),
+        table.floors,
+        table.contributions,
+        (*footnotes, *table.notes),
+    )
+
+
+def _why(rows: Mapping[str, Row]) -> str:
+    """Count the failures by reason: "no_face: 3 clips, missing_clip: 1 clip"."""
+    counts = Counter(row.failure.reason for row in rows.values() if row.failure)
+    return ", ".join(f"{reason}: {n} clip{'s' if n > 1 else ''}" for reason, n in sorted(counts.items()))
+
+
+def _clip_columns(
+    table: _Table,
+    columns: Mapping[str, Column],
+    methods: Sequence[str],
+    rows: Mapping[str, Mapping[str, Row]],
+    base: str | None,
+) -> None:
+    for name, column in columns.items():
+        table.columns[name] = column
+        values: dict[str, dict[str, float]] = {}
+        for method in methods:
+            own = rows.get(method, {})
+            scored = {s: own[s].values[name] for s in table.samples if s in own and name in own[s].values}
+            values[method] = scored
+            if not scored:
+                table.cells.append(table.blank(method, name, note=_why(own) or "not measured"))
+                continue
+            interval = stats.mean_interval(np.array(list(scored.values())), seed=table.seed)
+            cell = table.blank(method, name, value=interval.value, n=len(scored), note=_why(own))
+            table.cells.append(replace(cell, low=interval.low, high=interval.high))
+            table.contributions.setdefault(method, {})[name] = scored
+        for method in _compared(methods, base, values):
+            other = cast("str", base)
+            common = len(values[method].keys() & values[other].keys())
+            if common:
+                interval = stats.paired_difference(values[method], values[other], seed=table.seed)
+                _add_difference(table, method, other, name, interval, common)
+
+
+def _compared(methods: Sequence[str], base: str | None, known: Mapping[str, object]) -> list[str]:
+    """Return the methods that a difference can be taken of."""
+    if base is None or not known.get(base):
+        return []
+    return [method for method in methods if method not in (base, GROUND_TRUTH) and known.get(method)]
+
+
+def _add_difference(table: _Table, method: str, base: str, column: str, interval: stats.Interval, n: int) -> None:
+    if interval.low is not None and interval.high is not None:
+        table.differences.append(
+            Difference(table.dataset, method, base, column, interval.value, interval.low, interval.high, n)
+        )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A method's set of clips, compared with the reference."""
+
+    ids: tuple[str, ...]
+    values: Mapping[str, float]
+    influence: Mapping[str, Influence]
+
+
+def _set_columns(
+    table: _Table,
+    metric: SetMetric,
+    methods: Sequence[str],
+    rows: Mapping[str, Mapping[str, Row]],
+    base: str | None,
+    features_path: Callable[[str], Path],
+) -> None:
+    table.columns.update(metric.columns)
+    sets = {method: _features(table, rows.get(method, {}), features_path) for method in methods}
+    reference_ids, reference = sets[GROUND_TRUTH]
+    if 0 < len(reference_ids) < len(table.samples):
+        names = ", ".join(metric.columns)
+        lost = _why(rows[GROUND_TRUTH])
+        table.notes.append(f"{names}: {len(reference_ids)} of {len(table.samples)} references could be read ({lost}).")
+    measured: dict[str, _Measured] = {}
+    for method in methods:
+        ids, generated = sets[method]
+        failures = _why(rows.get(method, {}))
+        if method == GROUND_TRUTH:
+            for name in metric.columns:
+                table.cells.append(table.blank(method, name, note="a distance to itself", n=len(ids)))
+            continue
+        try:
+            if not ids or not reference_ids:
+                raise UnscorableError("no_features", failures or "no clip has features")
+            measured[method] = found = _distance(metric, ids, generated, reference)
+        except SampleError as error:
+            table.cells += [table.blank(method, name, note=str(error), n=len(ids)) for name in metric.columns]
+            continue
+        for name, column in metric.columns.items():
+            table.cells.append(_set_cell(table, method, name, column, found, reference_ids, failures))
+    for method in _compared(methods, base, measured):
+        _set_differences(table, method, cast("str", base), measured, reference_ids)
+    if isinstance(metric, HasFloor) and len(reference_ids) > 1:
+        with contextlib.suppress(SampleError):
+            table.floors.update(metric.floor(reference, len(reference_ids)))
+
+
+def _features(
+    table: _Table, rows: Mapping[str, Row], features_path: Callable[[str], Path]
+) -> tuple[tuple[str, ...], Sequence[Features]]:
+    ids = tuple(sample for sample in table.samples if sample in rows and rows[sample].features)
+    return ids, FeatureFiles(tuple(features_path(rows[sample].features) for sample in ids))
+
+
+def _distance(
+    metric: SetMetric, ids: tuple[str, ...], generated: Sequence[Features], reference: Sequence[Features]
+) -> _Measured:
+    values = dict(metric.distance(generated, reference))
+    if isinstance(metric, HasInfluence):
+        return _Measured(ids, values, metric.influence(generated, reference))
+    if len(generated) < 2 or len(reference) < 2:
+        return _Measured(ids, values, {})
+    return _Measured(ids, values, stats.jackknife_influence(metric.distance, generated, reference))
+
+
+def _set_cell(
+    table: _Table,
+    method: str,
+    name: str,
+    column: Column,
+    found: _Measured,
+    reference_ids: Sequence[str],
+    failures: str,
+) -> Cell:
+    cell = table.blank(method, name, n=len(found.ids), note=failures)
+    value = found.values.get(name)
+    if value is None:
+        return replace(cell, note=failures or "no value at this number of clips")
+    influence = found.influence.get(name)
+    if influence is None:
+        return replace(cell, value=value)
+    least = -math.inf if column.minimum is None else column.minimum
+    interval = stats.influence_interval(
+        value, influence, generated_ids=found.ids, reference_ids=reference_ids, minimum=least
+    )
+    pulls = influence.generated / len(found.ids)
+    table.contributions.setdefault(method, {})[name] = dict(zip(found.ids, map(float, pulls), strict=True))
+    return replace(cell, value=value, low=interval.low, high=interval.high)
+
+
+def _set_differences(
+    table: _Table, method: str, base: str, measured: Mapping[str, _Measured], reference_ids: Sequence[str]
+) -> None:
+    ours, other = measured[method], measured[base]
+    for name in [n for n in ours.values if n in other.values and n in ours.influence and n in other.influence]:
+        interval = stats.influence_difference(
+            ours.values[name],
+            ours.influence[name],
+            other.values[name],
+            other.influence[name],
+            generated_ids_a=ours.ids,
+            generated_ids_b=other.ids,
+            reference_ids=reference_ids,
+        )
+        _add_difference(table, method, base, name, interval, min(len(ours.ids), len(other.ids)))
