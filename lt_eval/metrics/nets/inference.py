@@ -1,0 +1,92 @@
+"""How feature networks are loaded and run: all keys or none, the same float32 numbers whatever the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lt_eval.errors import WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+def resolve_device(device: str) -> str:
+    """Return "cuda" or "cpu" for "auto", anything else as given."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def exact_inference() -> Iterator[None]:
+    """Inference without TF32 and without algorithms chosen by timing: TF32 convolutions move features by 1e-3."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file holds a TorchScript program rather than a state dict."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def read_torchscript(path: Path, device: str) -> Any:
+    """Return the program of a TorchScript file in eval mode; its methods are known only when called.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    try:
+        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as cause:
+        raise WeightsError(f"{path} cannot be read as TorchScript: {cause}. Fetch it again.") from cause
+
+
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a file that torch.save wrote; nothing in it is executed.
+
+    Raises:
+        WeightsError: it is not such a file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as cause:
+        raise WeightsError(f"{path} cannot be read as PyTorch weights: {cause}. Fetch it again.") from cause
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds a {type(state).__name__}; expected a state dict, name -> tensor.")
+    return state
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the tensors of a file into a network, all of them and no others.
+
+    `num_batches_tracked`, which counts training steps and older files lack, is neither needed nor refused.
+
+    Raises:
+        WeightsError: names the keys that are missing, unexpected, or of another shape.
+    """
+    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    shapes = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own.keys() & given.keys()
+        if given[key].shape != own[key].shape
+    ]
+    findings = {"missing": own.keys() - given.keys(), "unexpected": given.keys() - own.keys(), "wrong shape": shapes}
+    if any(findings.values()):
+        text = "; ".join(f"{len(keys)} {what}: {_some(sorted(keys))}" for what, keys in findings.items() if keys)
+        raise WeightsError(f"{path} is not laid out as {type(network).__name__} is. {text}.")
+    network.load_state_dict(given, strict=False)
+
+
+def _some(keys: list[str], most: int = 5) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")

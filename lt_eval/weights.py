@@ -1,0 +1,349 @@
+"""Official network weights: one table, one folder, checksum always.
+
+    $LT_EVAL_WEIGHTS                     the folder, where set (machines without a network: copy the files there)
+    $LT_EVAL_CACHE/weights               else
+    ~/.cache/lt-eval/weights             else
+
+A file is used only when its sha256 is the published one. Where no public source states one, the first use records it in
+`<file>.sha256` and later uses compare. The same sidecar spares hashing a file again whose size and time are unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lt_eval.errors import StorageFullError, WeightsError
+from lt_eval.registry import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    Progress = Callable[[int, int | None], None]
+    """Called with the bytes on disk and the bytes in all, None where the server does not say."""
+
+_BLOCK = 1 << 20
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file.
+
+    Attributes:
+        name: what `lt-eval weights fetch NAME` takes.
+        file: its file name, kept as published.
+        urls: where it lies; the first is its publisher's, the others are mirrors.
+        sha256: 64 hexadecimal digits as stated in public, or None where no source states them.
+        size: bytes, or None where no source states them.
+        licence: of the weights.
+        used_by: the metric that needs it, and for what.
+    """
+
+    name: str
+    file: str
+    urls: tuple[str, ...]
+    sha256: str | None
+    size: int | None
+    licence: str
+    used_by: str
+
+
+TABLE: tuple[WeightFile, ...] = (
+    WeightFile(
+        name="inception",
+        file="pt_inception-2015-12-05-6726825d.pth",
+        urls=(
+            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        ),
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        size=95_628_359,
+        licence="Apache-2.0",
+        used_by="fid (preprocess pytorch-fid)",
+    ),
+    WeightFile(
+        name="inception-torchscript",
+        file="inception-2015-12-05.pt",
+        urls=("https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",),
+        sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+        size=95_607_719,
+        licence="Apache-2.0 (network of TensorFlow), packaged by NVIDIA",
+        used_by="fid (preprocess clean)",
+    ),
+    WeightFile(
+        name="i3d",
+        file="i3d_torchscript.pt",
+        urls=(
+            "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+            "https://huggingface.co/flateon/FVD-I3D-torchscript/resolve/main/i3d_torchscript.pt",
+        ),
+        sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+        size=51_235_320,
+        licence="Apache-2.0 (network of DeepMind), packaged by StyleGAN-V",
+        used_by="fvd",
+    ),
+    WeightFile(
+        name="i3d-state-dict",
+        file="i3d_pretrained_400.pt",
+        urls=("https://github.com/npurson/fid-metrics/releases/download/v1.0/i3d_pretrained_400.pt",),
+        sha256=None,
+        size=None,
+        licence="Apache-2.0 (network of DeepMind), converted by VideoGPT (MIT)",
+        used_by="fvd, where i3d is absent",
+    ),
+    WeightFile(
+        name="syncnet",
+        file="syncnet_v2.model",
+        urls=("https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",),
+        sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+        size=54_573_114,
+        licence="research use, Creative Commons Attribution (VGG, Oxford)",
+        used_by="sync",
+    ),
+    WeightFile(
+        name="s3fd",
+        file="sfd_face.pth",
+        urls=("https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",),
+        sha256="d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
+        size=89_844_381,
+        licence="research use, Creative Commons Attribution (VGG, Oxford)",
+        used_by="sync, face boxes",
+    ),
+)
+
+
+def entry(name: str) -> WeightFile:
+    """Return the table's line of a name.
+
+    Raises:
+        WeightsError: no file of that name is known.
+    """
+    known = {line.name: line for line in TABLE}
+    if name not in known:
+        raise WeightsError(f"No weight file is called {name!r}.{suggestion(name, known)}")
+    return known[name]
+
+
+def weights_dir() -> Path:
+    """Return the folder of weight files; it need not exist."""
+    if own := os.environ.get("LT_EVAL_WEIGHTS"):
+        return Path(own).expanduser()
+    cache = os.environ.get("LT_EVAL_CACHE")
+    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "lt-eval") / "weights"
+
+
+def path_of(name: str) -> Path:
+    """Return where a file lies or would lie."""
+    return weights_dir() / entry(name).file
+
+
+def require(name: str, *alternatives: str) -> Path:
+    """Return the checked path of a file, or of the first alternative that is here.
+
+    Raises:
+        WeightsError: none is here (the message says what to get, whence and where to put it), or the one that is here
+            is not the published file.
+    """
+    for candidate in (name, *alternatives):
+        if path_of(candidate).is_file():
+            verify(candidate)
+            return path_of(candidate)
+    line = entry(name)
+    instead = "".join(f" {entry(other).file} serves as well ({other})." for other in alternatives)
+    raise WeightsError(
+        f"The weights {line.file} ({_size_text(line.size)}, {line.licence}) are not in {weights_dir()}.{instead} "
+        f"Get them with: lt-eval weights fetch {line.name}. On a machine without a network copy {line.urls[0]} to "
+        f"{path_of(name)}. With --weights builtin nothing is needed: small seeded networks, their columns named apart."
+    )
+
+
+def present(name: str, *alternatives: str) -> WeightFile:
+    """Return the table's line of the first of these files that is here, else of the first; checks nothing."""
+    return next((entry(other) for other in (name, *alternatives) if path_of(other).is_file()), entry(name))
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file of the table by its path, as `verify` found it."""
+    return verify(next(line.name for line in TABLE if line.file == path.name))
+
+
+def _size_text(size: int | None) -> str:
+    return "size unknown" if size is None else f"{size / 1e6:.1f} MB"
+
+
+# Checksums ------------------------------------------------------------------------------------------------------------
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _recorded(path: Path) -> tuple[str, str]:
+    """Return the recorded (sha256, stamp of the file it was taken of), empty where nothing is recorded."""
+    try:
+        words = _sidecar(path).read_text().split()
+    except OSError:
+        return "", ""
+    return (words[0], words[1]) if len(words) == 2 and len(words[0]) == 64 else ("", "")
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _record(path: Path, digest: str) -> None:
+    partial = _sidecar(path).with_suffix(f".{os.getpid()}.part")
+    try:
+        partial.write_text(f"{digest} {_stamp(path)}\n")
+        partial.replace(_sidecar(path))
+    except OSError:  # a folder shared read-only: hashed at every start instead
+        partial.unlink(missing_ok=True)
+
+
+def verify(name: str, *, rehash: bool = False) -> str:
+    """Return the sha256 of a file after comparing it with the published or the recorded one.
+
+    Args:
+        name: of the table.
+        rehash: read the whole file even where its size and time are those of the last check.
+
+    Raises:
+        WeightsError: the file is absent, or not the published or recorded one.
+    """
+    line, path = entry(name), path_of(name)
+    if not path.is_file():
+        require(name)
+    recorded, stamp = _recorded(path)
+    expected = line.sha256 or recorded
+    if not rehash and expected and recorded == expected and stamp == _stamp(path):
+        return recorded
+    found = sha256_of(path)
+    if expected and found != expected:
+        origin = "the published file" if line.sha256 else f"the file first used here (recorded in {_sidecar(path)})"
+        remedy = f"Delete it and run: lt-eval weights fetch {name}."
+        if not line.sha256:
+            remedy += f" If you replaced it on purpose, delete {_sidecar(path).name} too."
+        raise WeightsError(f"{path} is not {origin}: its sha256 is {found}, expected {expected}. {remedy}")
+    _record(path, found)
+    return found
+
+
+# Download -------------------------------------------------------------------------------------------------------------
+
+
+def fetch(name: str, progress: Progress | None = None, *, client: httpx.Client | None = None) -> Path:
+    """Bring a file into the folder unless it is there, and return its path.
+
+    A broken download stays as `<file>.part` and goes on where it stopped. The final name appears only with the right
+    checksum. Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
+
+    Args:
+        name: of the table.
+        progress: told the bytes so far.
+        client: for tests; None makes one.
+
+    Raises:
+        WeightsError: no server could be reached, or what came is not the published file.
+        StorageFullError: the disk is full.
+    """
+    import httpx
+
+    line, path = entry(name), path_of(name)
+    if path.is_file():
+        verify(name)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    findings = []
+    with client or httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0)) as session:
+        for url in line.urls:
+            try:
+                _download(session, url, path, line, progress)
+            except (httpx.HTTPError, _NotTheFile) as finding:
+                findings.append(f"{url}: {finding or type(finding).__name__}")
+            else:
+                return path
+    raise WeightsError(
+        f"{line.file} ({_size_text(line.size)}) could not be fetched. {'; '.join(findings)}. If this machine has no "
+        f"network, fetch {line.urls[0]} elsewhere and copy it to {path}; a proxy is taken from HTTPS_PROXY."
+    )
+
+
+class _NotTheFile(Exception):
+    """What a server sent is not the file: another one may have it."""
+
+
+def _download(session: httpx.Client, url: str, path: Path, line: WeightFile, progress: Progress | None) -> None:
+    """Fetch one URL to `<path>.part`, check it and move it to `path`."""
+    partial = path.with_name(path.name + ".part")
+    resumed = partial.is_file() and partial.stat().st_size > 0
+    _receive(session, url, partial, progress)
+    found = sha256_of(partial)
+    if line.sha256 and found != line.sha256 and resumed:
+        # what an earlier attempt left may be of another file: once more from the beginning
+        partial.unlink()
+        _receive(session, url, partial, progress)
+        found = sha256_of(partial)
+    if line.sha256 and found != line.sha256:
+        size = partial.stat().st_size
+        partial.unlink()
+        raise _NotTheFile(f"sent {size} bytes of sha256 {found}, the published one is {line.sha256}; nothing was kept")
+    partial.replace(path)
+    _record(path, found)
+
+
+def _receive(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> None:
+    """Append to `partial` until the server has sent all; a cut is taken up again a few times."""
+    import httpx
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _receive_once(session, url, partial, progress)
+            return
+        except httpx.TransportError as cut:
+            unreachable = isinstance(cut, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol)
+            if unreachable or attempt == _ATTEMPTS:
+                raise
+
+
+def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> None:
+    import httpx
+
+    have = partial.stat().st_size if partial.is_file() else 0
+    with session.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as answer:
+        if answer.status_code == 416:
+            if answer.headers.get("content-range", "") == f"bytes */{have}":
+                return  # the file was complete
+            partial.unlink()  # left over from another file
+            raise httpx.ReadError(f"has no byte {have}")
+        answer.raise_for_status()
+        if "text/html" in answer.headers.get("content-type", ""):
+            raise _NotTheFile("sent a web page instead of the file")
+        if not answer.headers.get("content-range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server starts from the beginning, and so does the file
+        length = answer.headers.get("content-length")
+        total = have + int(length) if length and "content-encoding" not in answer.headers else None
+        try:
+            with partial.open("r+b" if have else "wb") as file:
+                file.seek(have)
+                for block in answer.iter_bytes(_BLOCK):
+                    file.write(block)
+                    have += len(block)
+                    if progress:
+                        progress(have, total)
+        except OSError as cause:
+            raise StorageFullError(
+                f"{partial} cannot be written: {cause}. Free space or set LT_EVAL_WEIGHTS."
+            ) from cause
