@@ -13,6 +13,7 @@ count, or timestamps that make no sense raise `DamagedError`.
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,13 @@ from lt_eval.media.picture import crop, fit
 from lt_eval.media.probe import ClipInfo, opened
 from lt_eval.media.reader import Reader, Shot
 from lt_eval.media.resample import Schedule, exact_rate
+from lt_eval.media.sound import Soundtrack
 from lt_eval.records import MediaPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from av.container import InputContainer
 
     from lt_eval.records import Audio, Box, Frames
 
@@ -76,12 +80,19 @@ class Decoding:
             MediaError: as `media.probe.opened`; NoVideoError without a frame; DamagedError where it breaks off.
         """
         with opened(self.path) as container:
-            reader = Reader(self.path, container, skip_first=self._policy.skip_first_frame)
+            reader = self._reader(container)
             pictures = self._shown(reader)
             while chunk := list(itertools.islice(pictures, CHUNK)):
                 yield np.stack(chunk)
             self._info = reader.info()
-            self._audio = reader.sound.finish(reader.origin_s)
+            self._audio = reader.sound.finish(reader.timeline.origin_s)
+
+    def _reader(self, container: InputContainer) -> Reader:
+        if self._policy.decoder == "decord":
+            from lt_eval.media.decord_reader import DecordReader
+
+            return DecordReader(self.path, container, skip_first=self._policy.skip_first_frame)
+        return Reader(self.path, container, skip_first=self._policy.skip_first_frame)
 
     def _shown(self, reader: Reader) -> Iterator[Frames]:
         """Yield one canonical frame [H, W, 3] per output instant; a repeated one is converted once."""
@@ -94,10 +105,31 @@ class Decoding:
                 schedule.advance(shot.start_s)
             held = shot
         if held is not None:
-            yield from self._repeat(held, schedule.finish(reader.duration_s))
+            yield from self._repeat(held, schedule.finish(reader.timeline.duration_s))
 
     def _repeat(self, shot: Shot, times: int) -> Iterator[Frames]:
         if times:
             pixels = shot.rgb()
             picture = fit(pixels if self._content is None else crop(pixels, self._content), self._policy)
             yield from itertools.repeat(picture, times)
+
+
+def read_audio(path: Path | str) -> Audio:
+    """Return the sound of a whole file (wav, mp3, mp4 ...) without decoding its pictures.
+
+    Returns:
+        float32 [T] mono, -1..1, 16 kHz; sample 0 is the file's first.
+
+    Raises:
+        MediaError: as `media.probe.opened`; NoAudioError without a sample; DamagedError where it does not decode.
+    """
+    path = Path(path)
+    sound = Soundtrack()
+    with opened(path) as container:
+        for stream in container.streams.audio[:1]:
+            for frame in container.decode(stream):
+                sound.add(frame)
+    audio = sound.finish(sound.start_s or Fraction(0))
+    if not len(audio):
+        raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")
+    return audio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,18 @@ import numpy as np
 from av.stream import Disposition
 
 from lt_eval.errors import DamagedError, MissingClipError, NotAVideoError, NoVideoError
-from lt_eval.media.picture import UPRIGHT
+from lt_eval.media.picture import UPRIGHT, is_sideways
+from lt_eval.media.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+"""How Matroska and WebM files begin, and how the element around all of their content does."""
 
 NOT_MEDIA = frozenset({"tty", "image2", "hls", "concat", "dash"})
 """Demuxers that take text or pictures for a video, or follow paths written in a text file."""
@@ -65,6 +71,75 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def probe(path: Path | str) -> ClipInfo:
+    """Return the facts of a file from its packets, decoding one picture only. For choosing files; it proves nothing.
+
+    A damaged file may pass, and `frames` counts coded pictures: `MediaClip.info` counts the decoded ones.
+
+    Raises:
+        MediaError: as `opened`; NoVideoError; DamagedError where not even the first picture decodes.
+    """
+    path = Path(path)
+    with opened(path) as container:
+        video = video_stream(container, path)
+        audio = next(iter(container.streams.audio), None)
+        first: av.VideoFrame | None = None
+        starts: list[tuple[int, int]] = []
+        sound_s: Fraction | None = None
+        for packet in container.demux([video] if audio is None else [video, audio]):
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is None or packet.is_discard:
+                stamp = None
+            elif packet.stream_index == video.index:
+                starts.append((stamp, packet.duration or 0))
+            elif sound_s is None:
+                sound_s = stamp * packet.time_base
+            if first is None and packet.stream_index == video.index:
+                first = next((frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)), None)
+        if first is None:
+            raise NoVideoError(path, "holds a video stream without a single frame", "Make the clip again.")
+        timeline = timeline_of(video)
+        for stamp, duration in sorted(starts):
+            timeline.add(stamp, duration)
+        size = (first.width, first.height)
+        if is_sideways(display_matrix(first)):
+            size = (first.height, first.width)
+        return clip_info(path, video, audio, timeline, size, round(first.rotation), audio_start_s=sound_s)
+
+
+def timeline_of(video: VideoStream) -> Timeline:
+    """Return an empty timeline in the stream's own ticks."""
+    rate = video.guessed_rate or video.average_rate or Fraction(25)
+    return Timeline(video.time_base or Fraction(1, 90_000), 1 / rate)
+
+
+def clip_info(
+    path: Path,
+    video: VideoStream,
+    audio: AudioStream | None,
+    timeline: Timeline,
+    size: tuple[int, int],
+    rotation_deg: int,
+    *,
+    audio_start_s: Fraction | None,
+) -> ClipInfo:
+    """Put the facts together. `size` is (width, height) as shown; `audio_start_s` is container time."""
+    return ClipInfo(
+        path=path,
+        duration_s=float(timeline.duration_s),
+        frames=timeline.count,
+        fps=float(timeline.fps),
+        variable_rate=timeline.varies,
+        width=size[0],
+        height=size[1],
+        rotation_deg=rotation_deg,
+        codec=video.codec_context.name,
+        has_audio=audio is not None,
+        audio_rate_hz=0 if audio is None else audio.sample_rate,
+        audio_start_s=0.0 if audio_start_s is None else float(audio_start_s - timeline.origin_s),
+    )
+
+
 @contextmanager
 def opened(path: Path | str) -> Iterator[InputContainer]:
     """Open a media file for reading.
@@ -80,7 +155,7 @@ def opened(path: Path | str) -> Iterator[InputContainer]:
         # `file:` keeps a colon in the name from being read as a protocol; the whitelist keeps playlists at home.
         container = av.open(f"file:{path}", "r", metadata_errors="ignore", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError) as error:
-        if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide") or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
+        if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide") or head[:4] in (b"RIFF", EBML):
             raise DamagedError(
                 path,
                 f"begins like a video, but its index is missing or broken ({_short(error)})",
@@ -92,7 +167,10 @@ def opened(path: Path | str) -> Iterator[InputContainer]:
         name = container.format.name
         if name in NOT_MEDIA or name.endswith("_pipe") or not kinds & {"video", "audio"}:
             raise _not_a_video(path, f"is not a video file (it reads as {container.format.long_name or name})")
-        yield container
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise DamagedError(path, f"does not decode ({_short(error)})", "Make or copy it again.") from error
 
 
 def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -111,6 +189,36 @@ def display_matrix(frame: av.VideoFrame) -> Sequence[int]:
     """Return the nine numbers by which a frame asks to be turned, or the upright matrix."""
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if data is None else [int(n) for n in np.frombuffer(bytes(data), np.int32)]
+
+
+def lacks_bytes(path: Path) -> bool:
+    """Return whether an mp4, mov, avi, mkv or webm file is shorter than its own outer structure says."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head[:4] == b"RIFF":
+            return int.from_bytes(head[4:8], "little") + 8 > length
+        if head[:4] == EBML:
+            size, start = _ebml_size(head, 4)
+            file.seek(start + size)
+            head = file.read(16)
+            size, start = _ebml_size(head, 4)
+            return head[:4] == SEGMENT and size >= 0 and file.tell() - len(head) + start + size > length
+        at = 0
+        while head[4:8].isalnum() and at < length:
+            file.seek(at)
+            head = file.read(16)
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:16], "big") if size == 1 else size or length - at
+            at += max(size, 8)
+        return at > length
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+    """Return the length of an EBML element whose size field is at `at` (-1: not stated), and where its body starts."""
+    width = 9 - head[at].bit_length()
+    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (-1 if value == (1 << 7 * width) - 1 else value), at + width
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -24,15 +24,18 @@ class Soundtrack:
     """
 
     def __init__(self) -> None:
-        self._segments: list[tuple[Fraction, list[Audio]]] = []
+        self._segments: list[tuple[Fraction, Audio]] = []
+        self._chunks: list[Audio] = []
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[str, str, int] | None = None
-        self._expected_s = Fraction(0)
+        self._start_s = self._expected_s = self._padding_s = Fraction(0)
 
     @property
     def start_s(self) -> Fraction | None:
         """Container time of the first sample; None while there is none."""
-        return self._segments[0][0] if self._segments else None
+        if self._segments:
+            return self._segments[0][0]
+        return self._start_s if self._resampler else None
 
     def add(self, frame: av.AudioFrame) -> None:
         """Append a decoded frame, at its own time where that leaves a hole."""
@@ -42,9 +45,11 @@ class Soundtrack:
         if self._resampler is None or kind != self._format or abs(time_s - self._expected_s) > GAP_S:
             self._flush()
             self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
-            self._format, self._expected_s = kind, time_s
-            self._segments.append((time_s, []))
+            self._format, self._start_s, self._expected_s = kind, time_s, time_s
         self._expected_s += Fraction(frame.samples, rate)
+        # The last AAC frame is filled up to 1024 samples; its length in exact ticks says how many were meant.
+        exact = time_base == Fraction(1, rate) and 0 < frame.duration < frame.samples
+        self._padding_s = Fraction(frame.samples - frame.duration, rate) if exact else Fraction(0)
         frame.pts = None
         self._collect(frame)
 
@@ -52,27 +57,29 @@ class Soundtrack:
         """Return float32 [T] whose sample 0 is at container time `origin_s`.
 
         What comes earlier is cut, holes (and a late start) are zeros; the end is where the file's sound ends, be that
-        before or after the picture's.
+        before or after the picture's. Lossy codecs overshoot full scale by a few per cent: it is clipped to -1..1.
         """
         self._flush()
         pieces: list[Audio] = []
         filled = 0
-        for start_s, chunks in self._segments:
-            samples = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        for start_s, samples in self._segments:
             at = round((start_s - origin_s) * SAMPLE_RATE_HZ)
-            if at > filled:
-                pieces.append(np.zeros(at - filled, np.float32))
-            pieces.append(samples[max(0, filled - at) :])
-            filled += sum(map(len, pieces[-2:] if at > filled else pieces[-1:]))
-        # Lossy codecs overshoot full scale by a few per cent.
+            hole = np.zeros(max(0, at - filled), np.float32)
+            heard = samples[max(0, filled - at) :]
+            pieces += [hole, heard] if len(heard) else []
+            filled += len(hole) + len(heard) if len(heard) else 0
         return np.clip(np.concatenate(pieces), -1, 1) if pieces else np.zeros(0, np.float32)
 
     def _flush(self) -> None:
-        if self._resampler is not None:
-            self._collect(None)
-            self._resampler = None
+        if self._resampler is None:
+            return
+        self._collect(None)
+        samples = np.concatenate([np.zeros(0, np.float32), *self._chunks])
+        meant = len(samples) - round(self._padding_s * SAMPLE_RATE_HZ)
+        self._segments.append((self._start_s, samples[:meant]))
+        self._chunks, self._resampler = [], None
 
     def _collect(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
         for resampled in self._resampler.resample(frame):
-            self._segments[-1][1].append(resampled.to_ndarray().reshape(-1).astype(np.float32, copy=False))
+            self._chunks.append(resampled.to_ndarray().reshape(-1).astype(np.float32, copy=False))
