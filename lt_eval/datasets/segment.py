@@ -1,9 +1,9 @@
 """A few seconds out of a long raw video, without decoding what lies before: picture and sound in time with each other.
 
-Times count from the container's start, as players and the published annotations count them. The segment begins with the
-first frame at or after `start_s`, and its sound is cut at that very frame: an arbitrary start would otherwise put the
-sound up to one source frame ahead of the picture. Which source frame an output frame shows is the rule of
-`media.resample`.
+Times count from the first frame of the video, whatever the container says of its own start: the same download gives the
+same cut as mp4 and as mkv. The segment begins with the first frame at or after `start_s`, and its sound is cut at that
+very frame: an arbitrary start would otherwise put the sound up to one source frame ahead of the picture. Which source
+frame an output frame shows is the rule of `media.resample`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Segment:
         """Frames at or after the start with their times, from the nearest entry point before it."""
         stream = video_stream(container, self.path)
         stream.thread_type = "AUTO"
-        for seconds, frame in _decoded_from(container, stream, self._start_s):
+        for seconds, frame in _decoded_from(container, stream, self._start_s, _base_s(container, self.path)):
             if seconds >= self._start_s - TICK_S and isinstance(frame, av.VideoFrame):
                 if frame.is_corrupt:
                     raise DamagedError(self.path, f"does not decode at {float(seconds):.2f} s", REMEDY)
@@ -134,8 +134,8 @@ def sound(path: Path, origin_s: Fraction, seconds: float) -> Audio:
         if stream is None:
             raise NoAudioError(path, "holds no audio stream", remedy)
         track, end_s = Soundtrack(), origin_s + Fraction(seconds) + TICK_S
-        base_s = _base_s(container)
-        for seconds_in, frame in _decoded_from(container, stream, max(Fraction(0), origin_s - PREROLL_S)):
+        base_s = _base_s(container, path)
+        for seconds_in, frame in _decoded_from(container, stream, max(Fraction(0), origin_s - PREROLL_S), base_s):
             if seconds_in > end_s:
                 break
             if isinstance(frame, av.AudioFrame):
@@ -149,10 +149,9 @@ def sound(path: Path, origin_s: Fraction, seconds: float) -> Audio:
 
 
 def _decoded_from(
-    container: InputContainer, stream: VideoStream | AudioStream, start_s: Fraction
+    container: InputContainer, stream: VideoStream | AudioStream, start_s: Fraction, base_s: Fraction
 ) -> Iterator[tuple[Fraction, av.VideoFrame | av.AudioFrame]]:
-    """Decode from the last entry point at or before `start_s`; times count from the container's start."""
-    base_s = _base_s(container)
+    """Decode from an entry point at or before `start_s`; times count from `base_s`."""
     if start_s > 0:
         for back_s in BACK_OFF_S:
             target_s = start_s + base_s - back_s
@@ -179,8 +178,12 @@ def _timed(
                 yield frame.pts * frame.time_base - base_s, frame
 
 
-def _base_s(container: InputContainer) -> Fraction:
-    return Fraction(container.start_time or 0, av.time_base)
+def _base_s(container: InputContainer, path: Path) -> Fraction:
+    """Container time of the first frame."""
+    stream = video_stream(container, path)
+    if stream.start_time is None or stream.time_base is None:
+        return Fraction(container.start_time or 0, av.time_base)
+    return stream.start_time * stream.time_base
 
 
 def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Frames:
