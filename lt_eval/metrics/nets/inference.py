@@ -90,3 +90,23 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -
 
 def _some(keys: list[str], most: int = 5) -> str:
     return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def seeded_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """Return a state dict of a network's layout with random values that keep activations near one through every layer.
+
+    For parity checks and speed measurements where the published weights are not at hand. Running statistics are random
+    too, so that a wrong eps or a swapped statistic shows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, Tensor] = {}
+    for key, value in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.zeros_like(value)
+        elif value.ndim > 1:
+            state[key] = torch.randn(value.shape, generator=generator) * (2.0 / value[0].numel()) ** 0.5
+        elif key.endswith(("bn.weight", "running_var")):
+            state[key] = 0.75 + 0.5 * torch.rand(value.shape, generator=generator)
+        else:
+            state[key] = 0.1 * torch.randn(value.shape, generator=generator)
+    return state
