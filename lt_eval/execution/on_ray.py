@@ -57,6 +57,7 @@ def map_ray(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any], poli
 
 def _start_ray(ray: Any, policy: ExecutionPolicy, threads: int) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    os.environ.setdefault("RAY_task_oom_retries", str(policy.retries))  # Ray's own default is for ever
     if policy.ray_address is None:
         ray.init(address="local", num_cpus=policy.workers * threads, include_dashboard=False, **quiet)
         return

@@ -29,7 +29,7 @@ def set_threads(threads: int) -> None:
     """Limit this process to `threads` numerical threads, in libraries loaded already and in those loaded later.
 
     Imports nothing: libraries that come later (torch, numpy, cv2) read the environment; those that are here and no
-    longer look there are told.
+    longer look there are told. More threads than cores are not to be had from those that come later.
     """
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     if torch := sys.modules.get("torch"):
