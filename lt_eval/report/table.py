@@ -325,13 +325,21 @@ def _floor_note(summary: Summary, *, many: bool) -> str:
 
 def _missing_notes(table: Table) -> list[str]:
     """Say why measured cells are empty; that ground truth has no distance to itself needs no words."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, list[str]]] = {}
     for block in table.blocks:
         for row in block.rows:
             for header, cell in zip(table.headers, row.cells, strict=True):
                 own = row.ground_truth and header.column.fixed_by_reference
                 if cell.value is None and cell.note and not row.published and not own:
                     where = f"{block.dataset} {row.label}" if len(table.blocks) > 1 else row.label
-                    reasons.setdefault(cell.note, []).append(f"{where} {header.label}")
+                    reasons.setdefault(cell.note, {}).setdefault(where, []).append(header.label)
     reasons.pop(_NOT_MEASURED, None)
-    return [f"{DASH} {note.rstrip('.')}: {', '.join(where)}." for note, where in reasons.items()]
+    return [f"{DASH} {note.rstrip('.')}: {'; '.join(_together(where))}." for note, where in reasons.items()]
+
+
+def _together(where: Mapping[str, Sequence[str]]) -> list[str]:
+    """Name the columns once that several methods lack alike."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row, columns in where.items():
+        groups.setdefault(tuple(columns), []).append(row)
+    return [f"{', '.join(columns)} of {', '.join(rows)}" for columns, rows in groups.items()]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Summary
+import json
+from pathlib import Path
+
+from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, Failure, MethodInfo, Row, Summary
 
 NASTY = r"a&b_c%d#e|<i>$x^~{1}\z"
 CLIPS = [f"clip_{i:02d}" for i in range(8)]
@@ -73,3 +76,40 @@ def _cell(dataset: str, method: str, name: str, value: float | None, column: Col
     n = 7 if (method, name) == ("worst", "FID") else total
     low, high = (None, None) if timed else (value * 0.9, value * 1.1)
     return Cell(dataset, method, name, value, low, high, n, total, column.unit, column.better)
+
+
+def write_run(folder: Path, dataset: str = "HDTF") -> Path:
+    """Write a run folder beside its clips: files of a few bytes, one gone, one sample with a path in its name."""
+    media = folder.parent / f"{folder.name}-media"
+    rows = [row for method in VALUES for row in _rows(media, dataset, method)]
+    folder.mkdir()
+    manifest = {
+        "spec": {"seed": 7, "weights": "builtin", "media": {"fps": 25.0, "size": 256, "fit": "crop"}},
+        "dataset": {"name": dataset, "version": "v1", "samples": CLIPS},
+        "sessions": [{"created": "2026-01-01", "versions": {"lt-eval": "0.1"}, "hardware": {"cpu": "a <fast> one"}}],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary(dataset).to_json()), encoding="utf-8")
+    stale = Row(dataset, "a method of an earlier setting", CLIPS[0], 0, "sync", "old")
+    lines = [json.dumps(row.to_json()) + "\n" for row in [stale, *rows]]
+    (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def _rows(media: Path, dataset: str, method: str) -> list[Row]:
+    rows = []
+    for i, clip in enumerate(CLIPS):
+        path = media / f"method{list(VALUES).index(method)}" / f"{clip}.mp4"
+        if (method, i) != ("worst", 0):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{method} {clip}".encode())
+        shared = {"reference": str(media / "method0" / f"{clip}.mp4")}
+        key = f"{method}-{clip}"
+        if method == "worst":
+            failure = Failure("no_face", f"{clip}: no face in <75> frames & no hope")
+            rows.append(Row(dataset, method, clip, 0, "sync", key, failure=failure, clip=str(path), details=shared))
+        else:
+            values = {"Sync-C": 4.0 + i}
+            rows.append(Row(dataset, method, clip, 0, "sync", key, values, clip=str(path), details=shared))
+        rows.append(Row(dataset, method, clip, 0, "fid", key + "f", features="f", clip=str(path), details=shared))
+    return rows

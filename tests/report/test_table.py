@@ -38,7 +38,7 @@ def test_equal_printed_values_share_a_mark() -> None:
 
 
 def test_ground_truth_competes_with_nobody() -> None:
-    values = {GROUND_TRUTH: 99.0, "a": 1.0, "b": 2.0}
+    values: dict[str, float | None] = {GROUND_TRUTH: 99.0, "a": 1.0, "b": 2.0}
     marks = marks_of(wide([one_column(Column("higher"), values)]), "Sync-C")
     assert marks == {"Ground Truth": "", "a": "second", "b": "best"}
 
@@ -83,9 +83,8 @@ def test_ground_truth_comes_first_and_has_neither_distance_nor_count_of_its_own(
 
 def test_coverage_is_shown_exactly_where_clips_are_missing() -> None:
     table = wide([summary()])
-    shown = {
-        (row.label, h.label) for row in table.blocks[0].rows for h, c in zip(table.headers, row.cells) if c.coverage
-    }
+    pairs = [(row, h, c) for row in table.blocks[0].rows for h, c in zip(table.headers, row.cells, strict=True)]
+    shown = {(row.label, header.label) for row, header, cell in pairs if cell.coverage}
     assert shown == {("worst", "FID"), ("worst", "Sync-C")}
     assert cells_of(table, "FID")["worst"].coverage == "7/8"
 
@@ -93,7 +92,7 @@ def test_coverage_is_shown_exactly_where_clips_are_missing() -> None:
 def test_an_empty_cell_says_why_in_itself_and_under_the_table() -> None:
     table = wide([summary()])
     assert cells_of(table, "Sync-C")["worst"].note == "no clip has a face"
-    assert any("no clip has a face" in note and "worst Sync-C" in note for note in table.notes)
+    assert any("no clip has a face" in note and "Sync-C of worst" in note for note in table.notes)
 
 
 def test_notes_hold_floors_footnotes_and_completeness() -> None:
@@ -115,7 +114,7 @@ def test_a_column_that_nobody_has_is_no_column() -> None:
 
 
 def test_an_unknown_published_table_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="table9.*table1"):
+    with pytest.raises(UnknownNameError, match=r"table9.*table1"):
         wide([summary()], with_paper="table9")
 
 
