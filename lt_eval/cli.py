@@ -6,9 +6,11 @@ Standard output is data, standard error is progress and messages. Exit codes: 0 
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
@@ -16,7 +18,9 @@ from lt_eval import __version__
 from lt_eval.errors import LtEvalError, SpecError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+P = ParamSpec("P")
 
 app = typer.Typer(
     name="lt-eval",
@@ -39,7 +43,22 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def resumable(command: Callable[P, None]) -> Callable[P, None]:
+    """Say on Ctrl-C that nothing is lost, and exit as a shell expects."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            say("interrupted: what was finished is kept; the same command continues from there.")
+            raise typer.Exit(130) from None
+
+    return run
+
+
 @app.command()
+@resumable
 def single(
     spec: Annotated[Path | None, typer.Argument(help="A specification such as benchmarks/table1_hdtf.toml.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set: demo, hdtf, avspeech, celebvhq, folder ...")] = None,
@@ -71,6 +90,7 @@ def single(
 
     Run the same command again to continue a run that was stopped.
     """
+    from lt_eval.progress import Progress
     from lt_eval.protocols.single import run
     from lt_eval.spec import build, merge, parse_setting, read_toml
 
@@ -144,39 +164,57 @@ def _add(methods: dict[str, dict[str, str]], name: str, table: dict[str, str]) -
 def _publish(folder: Path) -> None:
     """Write every form of the table into the run folder, and print it."""
     from lt_eval import report
+    from lt_eval.report import html
+    from lt_eval.report.runs import read_run
+    from lt_eval.store import read_summary
 
-    paths = report.publish(folder)
-    print(report.render([folder], "markdown"))
-    say(f"Report: {paths['html']}   Tables to paste: {folder / 'tables'}")
+    summaries = [read_summary(folder)]
+    tables = folder / "tables"
+    for name, format, tidy in _TABLE_FILES:
+        report.write_text(tables / name, report.render(format, summaries, tidy=tidy))
+    index = html.write([read_run(folder)], folder / "report")
+    sys.stdout.write(report.render("text" if sys.stdout.isatty() else "markdown", summaries))
+    say(f"Report: {index}\nTables: {tables}{os.sep}")
+
+
+_TABLE_FILES = (
+    ("table.md", "markdown", False),
+    ("table.csv", "csv", False),
+    ("table.tex", "latex", False),
+    ("tidy.csv", "csv", True),
+)
 
 
 @app.command("report")
 def report_(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default the newest below results/.")] = None,
-    format: Annotated[str, typer.Option("--format", help="markdown, csv, latex or html.")] = "markdown",
+    format: Annotated[str, typer.Option("--format", help="markdown, csv, latex, text or html.")] = "markdown",
     out: Annotated[
-        Path | None, typer.Option(help="File to write, or folder for html; default standard output.")
+        Path | None, typer.Option(help="File to write; for html a folder, by default report/ in the run.")
     ] = None,
-    tidy: Annotated[bool, typer.Option("--tidy", help="Long form: one line per method and column (csv).")] = False,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's published rows beside ours.")] = False,
+    tidy: Annotated[bool, typer.Option("--tidy", help="Long form, a line per method and column (csv).")] = False,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's Table 1 beside ours.")] = False,
+    paper: Annotated[str, typer.Option(help="Which published table: table1, table2, table3 or all.")] = "table1",
 ) -> None:
     """Write the table of finished runs. Needs neither torch nor the clips."""
     from lt_eval import report
+    from lt_eval.store import read_summary
 
+    report.check(format, tidy=tidy)
     folders = runs or [_newest_run()]
+    beside = paper if with_paper else None
     if format == "html":
-        index = report.write_html(folders, out or folders[0] / "report", with_paper=with_paper)
-        print(index)
+        from lt_eval.report import html
+        from lt_eval.report.runs import read_run
+
+        print(html.write([read_run(run) for run in folders], out or folders[0] / "report", with_paper=beside))
         return
-    text = report.render(folders, format, tidy=tidy, with_paper=with_paper)
+    text = report.render(format, [read_summary(run) for run in folders], tidy=tidy, with_paper=beside)
     if out is None:
         sys.stdout.write(text)
-        return
-    from lt_eval.store import atomic_write
-
-    with atomic_write(out) as file:
-        file.write(text)
-    say(f"Wrote {out}")
+    else:
+        report.write_text(out, text)
+        say(f"Wrote {out}")
 
 
 def _newest_run() -> Path:
@@ -191,36 +229,124 @@ def _newest_run() -> Path:
 
 @app.command("list")
 def list_() -> None:
-    """What can be named: metrics, data sets, generators and the rest, installed plugins included."""
+    """Print what can be named: metrics, data sets, generators and the rest, installed plugins included."""
     from lt_eval.registry import KINDS, targets
 
     for kind in KINDS:
         for name, target in targets(kind).items():
-            print(f"{kind:13} {name:20} {target}")
+            print(f"{kind:<13} {name:<20} {target}")
 
 
 @data_app.command("list")
 def data_list() -> None:
-    """Which data sets are prepared here, and where they lie."""
+    """Print which data sets are prepared here, and where they lie."""
+    from lt_eval.datasets.demo import Demo
     from lt_eval.datasets.prepared import overview
 
-    for entry in overview():
-        print(entry)
+    lines = [(line.name, line.status, line.clips, line.where) for line in overview()]
+    demo = Demo.overview()
+    for name, status, clips, where in [demo, *lines]:
+        print(f"{name:<10} {status:<11} {clips:>4} clips  {where}")
+
+
+@data_app.command("prepare")
+@resumable
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="hdtf, avspeech, celebvhq or demo.")],
+    source: Annotated[Path | None, typer.Option(help="Folder of raw videos and published annotation files.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the prepared set goes.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Names of the split's videos, one a line; needed for hdtf.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="How many.")] = 100,
+    seconds: Annotated[float, typer.Option(help="How long each.")] = 5.0,
+    size: Annotated[int, typer.Option(help="Side of the square frame in pixels.")] = 512,
+    fit: Annotated[str, typer.Option(help="face (a crop around it) or letterbox.")] = "face",
+    prompts: Annotated[Path | None, typer.Option(help="CSV id,prompt.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of clips.")] = 0,
+) -> None:
+    """Make a data set from what you hold. Run it again to continue after an interruption."""
+    raise NotImplementedError
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="hdtf, avspeech, celebvhq or demo.")],
+    root: Annotated[Path | None, typer.Option(help="Where the prepared set lies.")] = None,
+) -> None:
+    """Compare every file of a prepared set with its manifest."""
+    raise NotImplementedError
 
 
 @weights_app.command("list")
 def weights_list() -> None:
-    """The table of official files: name, size, licence, whether it is here."""
+    """Print the official files: name, whether it is here, size, licence, what uses it, where from."""
     from lt_eval.weights import TABLE, path_of
 
-    for entry in TABLE:
-        print(entry.name, path_of(entry.name))
+    for line in TABLE:
+        size = f"{line.size / 1e6:.1f} MB" if line.size else "size unknown"
+        print(
+            f"{line.name}\n    file     {path_of(line.name)} ({'here' if path_of(line.name).is_file() else 'not here'})"
+        )
+        print(f"    size     {size}\n    sha256   {line.sha256 or 'not published; recorded on first use'}")
+        print(f"    licence  {line.licence}\n    used by  {line.used_by}\n    from     {line.urls[0]}")
+
+
+@weights_app.command("fetch")
+def weights_fetch(names: Annotated[list[str], typer.Argument(help="Names of `lt-eval weights list`.")]) -> None:
+    """Download official files, resuming what was cut; checksums are always compared."""
+    from lt_eval.progress import Progress
+    from lt_eval.weights import entry, fetch
+
+    for name in names:
+        entry(name)
+    with Progress() as progress:
+        for name in names:
+            path = fetch(name, lambda done, total, name=name: progress(name, done, total or 0))
+            progress.say(f"{name}: {path}")
+
+
+@weights_app.command("verify")
+def weights_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Default: every file that is here.")] = None,
+) -> None:
+    """Read official files whole and compare their checksums."""
+    from lt_eval.weights import TABLE, path_of, verify
+
+    here = names or [line.name for line in TABLE if path_of(line.name).is_file()]
+    if not here:
+        say("No official file is here yet: see `lt-eval weights list` and `lt-eval weights fetch NAME`.")
+    for name in here:
+        print(f"{name}: ok, sha256 {verify(name, rehash=True)}")
+
+
+@weights_app.command("path")
+def weights_path(name: Annotated[str | None, typer.Argument(help="A file; default the folder.")] = None) -> None:
+    """Print where official files lie or would lie."""
+    from lt_eval.weights import path_of, weights_dir
+
+    print(path_of(name) if name else weights_dir())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Evaluation and benchmarks for real-time talking-avatar video generation."""
 
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is a message, never a traceback."""
     try:
-        app(standalone_mode=False)
+        app()
     except LtEvalError as error:
         say(f"error: {error}")
         sys.exit(2)

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import numpy as np
 
 from lt_eval import stats
 from lt_eval.errors import SampleError, UnscorableError
@@ -24,9 +23,6 @@ from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, 
 from lt_eval.render import COLUMNS as RENDER_COLUMNS
 from lt_eval.render import METRIC as RENDER
 from lt_eval.store import FeatureFiles
-
-if TYPE_CHECKING:
-    from lt_eval.records import Features
 
 
 @dataclass
@@ -126,7 +122,7 @@ def _clip_columns(
             if not scored:
                 table.cells.append(table.blank(method, name, note=_why(own) or "not measured"))
                 continue
-            interval = stats.mean_interval(np.array(list(scored.values())), seed=table.seed)
+            interval = stats.mean_interval(list(scored.values()), seed=table.seed)
             cell = table.blank(method, name, value=interval.value, n=len(scored), note=_why(own))
             table.cells.append(replace(cell, low=interval.low, high=interval.high))
             table.contributions.setdefault(method, {})[name] = scored
@@ -170,52 +166,63 @@ def _set_columns(
     features_path: Callable[[str], Path],
 ) -> None:
     table.columns.update(metric.columns)
-    sets = {method: _features(table, rows.get(method, {}), features_path) for method in methods}
-    reference_ids, reference = sets[GROUND_TRUTH]
-    if 0 < len(reference_ids) < len(table.samples):
+    sets = {method: _read_set(table, rows.get(method, {}), features_path) for method in methods}
+    reference = sets[GROUND_TRUTH]
+    if 0 < len(reference.ids) < len(table.samples):
         names = ", ".join(metric.columns)
         lost = _why(rows[GROUND_TRUTH])
-        table.notes.append(f"{names}: {len(reference_ids)} of {len(table.samples)} references could be read ({lost}).")
+        table.notes.append(f"{names}: {len(reference.ids)} of {len(table.samples)} references could be read ({lost}).")
     measured: dict[str, _Measured] = {}
     for method in methods:
-        ids, generated = sets[method]
+        generated = sets[method]
         failures = _why(rows.get(method, {}))
         if method == GROUND_TRUTH:
             for name in metric.columns:
-                table.cells.append(table.blank(method, name, note="a distance to itself", n=len(ids)))
+                table.cells.append(table.blank(method, name, note="a distance to itself", n=len(generated.ids)))
             continue
         try:
-            if not ids or not reference_ids:
+            if not generated.ids or not reference.ids:
                 raise UnscorableError("no_features", failures or "no clip has features")
-            measured[method] = found = _distance(metric, ids, generated, reference)
+            measured[method] = found = _distance(metric, generated, reference)
         except SampleError as error:
-            table.cells += [table.blank(method, name, note=str(error), n=len(ids)) for name in metric.columns]
+            table.cells += [table.blank(method, n, note=str(error), n=len(generated.ids)) for n in metric.columns]
             continue
         for name, column in metric.columns.items():
-            table.cells.append(_set_cell(table, method, name, column, found, reference_ids, failures))
+            table.cells.append(_set_cell(table, method, name, column, found, reference.ids, failures))
     for method in _compared(methods, base, measured):
-        _set_differences(table, method, cast("str", base), measured, reference_ids)
-    if isinstance(metric, HasFloor) and len(reference_ids) > 1:
+        with contextlib.suppress(SampleError):  # too few clips in common: no difference, as the table shows
+            _set_differences(table, metric, sets, method, cast("str", base), measured)
+    if isinstance(metric, HasFloor) and len(reference.ids) > 1:
         with contextlib.suppress(SampleError):
-            table.floors.update(metric.floor(reference, len(reference_ids)))
+            table.floors.update(metric.floor(reference.features, len(reference.ids)))
 
 
-def _features(
-    table: _Table, rows: Mapping[str, Row], features_path: Callable[[str], Path]
-) -> tuple[tuple[str, ...], Sequence[Features]]:
+@dataclass(frozen=True)
+class _Set:
+    """The clips of one method that have features."""
+
+    ids: tuple[str, ...]
+    features: FeatureFiles
+
+    def only(self, ids: Sequence[str]) -> _Set:
+        """Return the clips of these ids, in their order."""
+        paths = dict(zip(self.ids, self.features.paths, strict=True))
+        return _Set(tuple(ids), FeatureFiles(tuple(paths[i] for i in ids)))
+
+
+def _read_set(table: _Table, rows: Mapping[str, Row], features_path: Callable[[str], Path]) -> _Set:
     ids = tuple(sample for sample in table.samples if sample in rows and rows[sample].features)
-    return ids, FeatureFiles(tuple(features_path(rows[sample].features) for sample in ids))
+    return _Set(ids, FeatureFiles(tuple(features_path(rows[sample].features) for sample in ids)))
 
 
-def _distance(
-    metric: SetMetric, ids: tuple[str, ...], generated: Sequence[Features], reference: Sequence[Features]
-) -> _Measured:
-    values = dict(metric.distance(generated, reference))
+def _distance(metric: SetMetric, generated: _Set, reference: _Set) -> _Measured:
+    values = dict(metric.distance(generated.features, reference.features))
     if isinstance(metric, HasInfluence):
-        return _Measured(ids, values, metric.influence(generated, reference))
-    if len(generated) < 2 or len(reference) < 2:
-        return _Measured(ids, values, {})
-    return _Measured(ids, values, stats.jackknife_influence(metric.distance, generated, reference))
+        return _Measured(generated.ids, values, metric.influence(generated.features, reference.features))
+    if len(generated.ids) < 2 or len(reference.ids) < 2:
+        return _Measured(generated.ids, values, {})
+    influence = stats.jackknife_influence(metric.distance, generated.features, reference.features)
+    return _Measured(generated.ids, values, influence)
 
 
 def _set_cell(
@@ -244,17 +251,31 @@ def _set_cell(
 
 
 def _set_differences(
-    table: _Table, method: str, base: str, measured: Mapping[str, _Measured], reference_ids: Sequence[str]
+    table: _Table,
+    metric: SetMetric,
+    sets: Mapping[str, _Set],
+    method: str,
+    base: str,
+    measured: Mapping[str, _Measured],
 ) -> None:
-    ours, other = measured[method], measured[base]
+    """Compare two methods on the clips that both have, each with the references of just these clips."""
+    common = tuple(i for i in sets[method].ids if i in set(sets[base].ids) & set(sets[GROUND_TRUTH].ids))
+    if not common:
+        return
+    reference = sets[GROUND_TRUTH].only(common)
+    pair = []
+    for name in (method, base):
+        whole = sets[name].ids == sets[GROUND_TRUTH].ids == common
+        pair.append(measured[name] if whole else _distance(metric, sets[name].only(common), reference))
+    ours, other = pair
     for name in [n for n in ours.values if n in other.values and n in ours.influence and n in other.influence]:
         interval = stats.influence_difference(
             ours.values[name],
             ours.influence[name],
             other.values[name],
             other.influence[name],
-            generated_ids_a=ours.ids,
-            generated_ids_b=other.ids,
-            reference_ids=reference_ids,
+            generated_ids_a=common,
+            generated_ids_b=common,
+            reference_ids=common,
         )
-        _add_difference(table, method, base, name, interval, min(len(ours.ids), len(other.ids)))
+        _add_difference(table, method, base, name, interval, len(common))
