@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     Audio = NDArray[np.float32]
     Frames = NDArray[np.uint8]
     Features = NDArray[np.float32]
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Make the array types importable outside type checking too, at the price of numpy only when asked for."""
+        kinds = {"Audio": "float32", "Frames": "uint8", "Features": "float32"}
+        if name not in kinds:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        from numpy.typing import NDArray
+
+        return NDArray[getattr(np, kinds[name])]
+
 
 GROUND_TRUTH = "ground-truth"
 """The method name of the reference clips themselves."""
