@@ -34,6 +34,8 @@ def render(
     tidy: bool = False,
     with_paper: str | None = None,
     intervals: bool = True,
+    width: int | None = None,
+    color: bool = False,
 ) -> str:
     """Return the table of `summaries` in a format; all but csv add the paired differences as a second table.
 
@@ -43,6 +45,8 @@ def render(
         tidy: the long form, csv only.
         with_paper: set published rows beside them: "table1", "table2", "table3" or "all".
         intervals: show the 95 % intervals; the long form always has them.
+        width: of the terminal, to which text is folded.
+        color: let text use the terminal's bold, underline and colours.
 
     Raises:
         UsageError: there is no such format, or it has no such form.
@@ -57,7 +61,8 @@ def render(
     if format != "csv":
         second = differences(summaries)
         tables += [second] if second.blocks else []
-    return "\n".join(_WRITERS[format](table, intervals=intervals) for table in tables)
+    more = {"width": width, "color": color} if format == "text" else {}
+    return "\n".join(_WRITERS[format](table, intervals=intervals, **more) for table in tables)
 
 
 def check(format: str, *, tidy: bool = False) -> None:

@@ -310,8 +310,8 @@ def _coverage_note(summary: Summary, *, many: bool) -> str:
     totals = sorted({c.total for c in counted if c.total})
     clips = " or ".join(str(t) for t in totals)
     if all(c.n == c.total for c in counted):
-        return f"{prefix}every value is of all {clips} clips (n = N)."
-    return f"{prefix}(n/N) stands where a value is of n of N = {clips} clips; all others are of all of them."
+        return f"{prefix}Every value is of all {clips} clips (n = N)."
+    return f"{prefix}(n/N) stands where a value is of n of N = {clips} clips; every other one is of all."
 
 
 def _floor_note(summary: Summary, *, many: bool) -> str:
@@ -320,7 +320,7 @@ def _floor_note(summary: Summary, *, many: bool) -> str:
         f"{name} {number(value, summary.columns[name].digits if name in summary.columns else 2)}"
         for name, value in summary.floors.items()
     )
-    return f"{prefix}floor at this N, what two samples of one distribution would give: {floors}."
+    return f"{prefix}Floor at this N, what two samples of one distribution would give: {floors}."
 
 
 def _missing_notes(table: Table) -> list[str]:

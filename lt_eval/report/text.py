@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from lt_eval.report.published import DAGGER
@@ -27,7 +28,7 @@ def render(table: Table, *, intervals: bool = True, width: int | None = None, co
     Args:
         table: what to print.
         intervals: print "[low, high]" under each value.
-        width: fold the columns into several pieces so that no line is longer; None does not fold.
+        width: fold columns and notes so that no line is longer, if a single column fits; None does not fold.
         color: use the terminal's bold, underline, green and red instead of signs after the value.
     """
     names = ["Methods", *(b.dataset for b in table.blocks), *(_name(r) for b in table.blocks for r in b.rows)]
@@ -38,6 +39,8 @@ def render(table: Table, *, intervals: bool = True, width: int | None = None, co
     marks = {cell.mark for block in table.blocks for row in block.rows for cell in row.cells}
     legend = [] if color else list(dict.fromkeys(text for mark, text in _LEGEND.items() if mark in marks))
     notes = [*([", ".join(legend) + "."] if legend else []), *table.notes]
+    if width is not None:
+        notes = [textwrap.fill(note, width, subsequent_indent="  ") for note in notes]
     return "\n\n".join([*out, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 

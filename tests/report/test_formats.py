@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv as stdlib_csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +73,21 @@ def test_markdown_prints_interval_count_and_marks() -> None:
 
 
 def test_text_folds_to_the_width_and_loses_no_value() -> None:
-    table = wide([summary()])
-    unfolded, folded = text.render(table), text.render(table, width=70)
-    body = folded.split("\n\n* best")[0]
-    assert max(map(len, body.split("\n"))) <= 70 < max(map(len, unfolded.split("\n")))
-    for row in table.blocks[0].rows:
-        for cell in row.cells:
-            assert cell.text in body and cell.interval in body
+    table = wide([summary()], with_paper="all")
+    unfolded, folded = text.render(table), text.render(table, width=90)
+    assert max(map(len, folded.split("\n"))) <= 90 < max(map(len, unfolded.split("\n")))
+    for block in table.blocks:
+        for row in block.rows:
+            assert all(cell.text in folded and cell.interval in folded for cell in row.cells)
+
+
+def test_text_marks_by_sign_or_by_style_and_never_by_both() -> None:
+    plain, styled = render("text", [summary()]), render("text", [summary()], color=True)
+    assert "10.85*" in plain and "13.68'" in plain and "\x1b" not in plain
+    assert "\x1b[1m10.85\x1b[0m" in styled and "\x1b[4m13.68\x1b[0m" in styled and "10.85*" not in styled
+    without_style = re.sub(r"\x1b\[\d*m", "", styled)
+    lengths = {len(line) for line in without_style.split("\n") if line.startswith(("ours", "worst", "HDTF ─"))}
+    assert len(lengths) == 2  # one for each of the two tables
 
 
 def test_differences_are_a_second_table() -> None:
@@ -114,3 +123,10 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
 def test_csv_of_the_wide_form_marks_published_methods() -> None:
     content = csv.render(wide([summary()], with_paper="table1"))
     assert "HDTF,LiveTalk (published),1.3B,24.82,0.33,13.68" in content
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_a_run_without_a_single_value_still_has_a_table(format: str) -> None:
+    empty = Summary("none", (), {}, ())
+    assert render(format, [empty])
+    assert render(format, []) is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lt_eval.errors import StoreError, UsageError
+from lt_eval.errors import StorageFullError, StoreError, UsageError
 from lt_eval.report import read_run, write_html
 from lt_eval.report.clips import safe_name
 from tests.report.fixtures import CLIPS, NASTY, VALUES, write_run
@@ -137,6 +138,31 @@ def test_a_clip_that_changed_is_replaced_and_none_is_left_half_done(run_folder: 
     page_of(run_folder, tmp_path / "out")
     assert (tmp_path / "out" / "clips" / "ours" / f"{CLIPS[0]}.mp4").read_bytes() == b"made again"
     assert not [path for path in (tmp_path / "out").rglob(".*")]
+
+
+def test_clips_are_copied_where_no_link_can_be_made(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    linked = page_of(run_folder, tmp_path / "linked")[1]
+    monkeypatch.setattr("os.link", refuse)
+    assert page_of(run_folder, tmp_path / "copied")[1] == linked
+    for path in (tmp_path / "linked").rglob("*.mp4"):
+        copy = tmp_path / "copied" / path.relative_to(tmp_path / "linked")
+        assert copy.read_bytes() == path.read_bytes() and copy.stat().st_nlink == 1
+
+
+def test_a_full_disk_leaves_no_page(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.link", full)
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(StorageFullError, match="disk is full"):
+        write_html([read_run(run_folder)], tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_several_runs_share_a_page_and_no_file(tmp_path: Path) -> None:

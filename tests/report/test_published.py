@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import lt_eval.report
 from lt_eval.records import GROUND_TRUTH, Summary
 from lt_eval.report import published
 from lt_eval.report.table import wide
 from tests.report.fixtures import summary
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "livetalk_paper.txt"
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "paper"
+FOLDER = Path(lt_eval.report.__file__).parent / "paper"
 
 
 def lines_of(table: str) -> list[list[str]]:

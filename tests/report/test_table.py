@@ -98,7 +98,7 @@ def test_an_empty_cell_says_why_in_itself_and_under_the_table() -> None:
 def test_notes_hold_floors_footnotes_and_completeness() -> None:
     text = "\n".join(wide([summary()]).notes)
     assert "FID 3.21" in text and "pytorch-fid preprocessing" in text and "N = 8" in text
-    assert "every value is of all 8 clips" in "\n".join(wide([builtin_only()]).notes)
+    assert "Every value is of all 8 clips" in "\n".join(wide([builtin_only()]).notes)
 
 
 def test_published_rows_join_the_block_of_their_data_set_and_follow_ours() -> None:
