@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
 import wave
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,7 @@ from lt_eval.datasets.manifest import PreparedClip
 from lt_eval.datasets.segment import Segment, sound
 from lt_eval.datasets.select import start_within
 from lt_eval.errors import UnscorableError
-from lt_eval.media.encode import encode
+from lt_eval.media.encode import VideoWriter
 from lt_eval.media.picture import crop, fit
 from lt_eval.records import SAMPLE_RATE_HZ, Box, MediaPolicy
 from lt_eval.store import atomic_write
@@ -71,14 +71,19 @@ def make_clip(candidate: Candidate, source: Path, root: Path, options: ClipOptio
     segment = Segment(candidate.video, start_s, _count(options.seconds, FPS), FPS)
     policy = MediaPolicy(size=options.size, fit=options.fit)
     frames = (fit(crop(picture, square), policy) for picture in segment)
-    first, shape = next(frames), segment.shape
-    audio = sound(candidate.video, segment.origin_s, options.seconds)
-
     clip_name, speech_name, portrait_name = manifest.file_names(candidate.id)
+    every = max(1, _count(options.seconds, FPS) // LOOKED_AT)
     seen: list[Frames] = []
-    encode(root / clip_name, _kept(first, frames, seen, options), FPS, audio)
+    with VideoWriter(root / clip_name, FPS) as writer:
+        for index, frame in enumerate(frames):
+            writer.write(frame[None])
+            if index % every == 0:
+                seen.append(frame)
+        # after the frames, so that a video that ends too soon is called too short and not short of sound
+        audio = sound(candidate.video, segment.origin_s, options.seconds)
+        writer.write_audio(audio)
     _write_wav(root / speech_name, audio)
-    _write_png(root / portrait_name, first)
+    _write_png(root / portrait_name, seen[0])
     return PreparedClip(
         id=candidate.id,
         person=candidate.person,
@@ -87,7 +92,7 @@ def make_clip(candidate: Candidate, source: Path, root: Path, options: ClipOptio
         start_s=round(float(segment.origin_s), 6),
         end_s=round(float(segment.origin_s) + options.seconds, 6),
         crop=square,
-        content=letterboxed(*shape, options.size) if options.fit == "letterbox" else None,
+        content=letterboxed(*segment.shape, options.size) if options.fit == "letterbox" else None,
         face=find_face(seen),
         cropped_by=cropped_by,
         prompt="",
@@ -116,7 +121,7 @@ def _crop_of(candidate: Candidate, start_s: float, options: ClipOptions) -> tupl
     elif region is not None and not isinstance(region, FaceCentre):
         square, how = published_square(region, width, height), "annotation"
     else:
-        face = find_face(_chain(first, pictures), near=region)
+        face = find_face(itertools.chain([first], pictures), near=region)
         if face is None:
             raise no_face(candidate.video.name)
         square, how = square_around(face, width, height), "detector"
@@ -126,20 +131,6 @@ def _crop_of(candidate: Candidate, start_s: float, options: ClipOptions) -> tupl
             f"the crop is {side_px(square, width)} pixels wide and would be enlarged more than {LARGEST_ZOOM:g} times",
         )
     return (square, how) if options.fit == "crop" else (WHOLE, "none")
-
-
-def _kept(first: Frames, rest: Iterator[Frames], seen: list[Frames], options: ClipOptions) -> Iterator[Frames]:
-    """Pass frames on one by one as [1, H, W, 3], and keep a few for the face detector."""
-    every = max(1, _count(options.seconds, FPS) // LOOKED_AT)
-    for index, frame in enumerate(_chain(first, rest)):
-        if index % every == 0:
-            seen.append(frame)
-        yield frame[None]
-
-
-def _chain(first: Frames, rest: Iterator[Frames]) -> Iterator[Frames]:
-    yield first
-    yield from rest
 
 
 def _count(seconds: float, fps: float) -> int:
