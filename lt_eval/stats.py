@@ -13,13 +13,13 @@ value twice.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from lt_eval.errors import UnscorableError
 from lt_eval.interfaces import Influence
 
 if TYPE_CHECKING:
@@ -226,10 +226,7 @@ def _pull_by_id(
     freedom = []
     sides = (("generated", influence.generated, generated_ids), ("reference", influence.reference, reference_ids))
     for side, pulls, given in sides:
-        # Without ids no clip of the one side may meet a clip of the other.
-        ids = [(side, index) for index in range(len(pulls))] if given is None else given
-        if len(ids) != len(pulls):
-            raise ValueError(f"{side}_ids must name one id a clip; given {len(ids)} ids for {len(pulls)} clips.")
+        ids = _ids(side, pulls.tolist(), given)
         units = len(set(ids))
         freedom.append(units - 1)
         # Pulls are deviations from a fitted value; the factor makes their mean square that of true deviations.
@@ -252,33 +249,52 @@ def jackknife_influence(
     distance: Callable[[Sequence[Features], Sequence[Features]], Mapping[str, float]],
     generated: Sequence[Features],
     reference: Sequence[Features],
+    *,
+    generated_ids: Sequence[Hashable] | None = None,
+    reference_ids: Sequence[Hashable] | None = None,
 ) -> dict[str, Influence]:
     """Return every column's pulls of a set metric that does not know its derivative, by leaving out each clip in turn.
 
-    Costs one `distance` a clip of either side, and holds one side in memory at a time. The only clip of a side
-    cannot be left out and gets a pull of zero; such a side has no interval.
+    Clips of one id are left out together, generated and reference: a distance jumps when a clip loses its counterpart.
+    The pull of such a pair then stands with its generated clip. Costs one `distance` an id, and holds both sides in
+    memory. What cannot be left out, since it is all there is of a side, has a pull of zero. Columns without a value
+    once a clip is left out are not returned.
 
     Args:
         distance: `SetMetric.distance`.
         generated: float32 [n_i, D] a clip.
         reference: the same of the reference clips.
+        generated_ids: an id a generated clip; None where no clip has a counterpart.
+        reference_ids: an id a reference clip.
     """
-    ours = _left_out(lambda kept: distance(kept, reference), generated)
-    theirs = _left_out(lambda kept: distance(generated, kept), reference)
-    return {column: Influence(ours[column], theirs[column]) for column in distance(generated, reference)}
+    held = list(generated), list(reference)
+    ids = _ids("generated", held[0], generated_ids), _ids("reference", held[1], reference_ids)
+    whole = distance(*held)
+    pulls = {column: (np.zeros(len(held[0])), np.zeros(len(held[1]))) for column in whole}
+    carriers = [np.zeros(len(side), dtype=bool) for side in held]
+    for unit in dict.fromkeys([*ids[0], *ids[1]]):
+        member = [np.array([each == unit for each in side]) for side in ids]
+        if any(each.all() for each in member):
+            continue
+        rest = [[clip for clip, out in zip(*pair, strict=True) if not out] for pair in zip(held, member, strict=True)]
+        side = 0 if member[0].any() else 1
+        carriers[side] |= member[side]
+        try:
+            left = distance(rest[0], rest[1])
+        except UnscorableError:
+            return {}
+        pulls = {column: sides for column, sides in pulls.items() if column in left}
+        for column, sides in pulls.items():
+            sides[side][member[side]] = len(rest[side]) * (whole[column] - left[column]) / member[side].sum()
+    for sides in pulls.values():
+        for pull, carrier in zip(sides, carriers, strict=True):
+            pull[carrier] -= pull[carrier].mean() if carrier.any() else 0.0
+    return {column: Influence(*sides) for column, sides in pulls.items()}
 
 
-def _left_out(
-    distance: Callable[[Sequence[Features]], Mapping[str, float]], clips: Sequence[Features]
-) -> defaultdict[str, Vector]:
-    """Return column -> (n - 1) * (mean of the distances without one clip - distance without this clip)."""
-    n = len(clips)
-    pulls: defaultdict[str, Vector] = defaultdict(lambda: np.zeros(n))
-    if n < 2:
-        return pulls
-    held = list(clips)
-    rows = [distance(held[:index] + held[index + 1 :]) for index in range(n)]
-    for column in rows[0]:
-        values = np.array([row[column] for row in rows])
-        pulls[column] = (n - 1) * (values.mean() - values)
-    return pulls
+def _ids(side: str, clips: Sequence[object], given: Sequence[Hashable] | None) -> Sequence[Hashable]:
+    """Return the ids given, or such that no clip meets another, on its own side or the other one."""
+    ids = [(side, index) for index in range(len(clips))] if given is None else given
+    if len(ids) != len(clips):
+        raise ValueError(f"{side}_ids must name one id a clip; given {len(ids)} ids for {len(clips)} clips.")
+    return ids
