@@ -90,7 +90,8 @@ def write_run(folder: Path, dataset: str = "HDTF") -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary(dataset).to_json()), encoding="utf-8")
-    stale = Row(dataset, "a method of an earlier setting", CLIPS[0], 0, "sync", "old")
+    old = Failure("no_face", "of an earlier setting")
+    stale = Row(dataset, "a method of an earlier setting", CLIPS[0], 0, "sync", "old", failure=old)
     lines = [json.dumps(row.to_json()) + "\n" for row in [stale, *rows]]
     (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
