@@ -51,6 +51,10 @@ def _lay_over(view: Frames, layer: NDArray[np.uint8]) -> None:
     cv2.add(below, cv2.merge([red, green, blue]), dst=view)
 
 
+def _sampled(layer: NDArray[np.uint8], map_x: NDArray[np.float32], map_y: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.remap(layer, map_x, map_y, cv2.INTER_LINEAR), np.uint8)
+
+
 class Face:
     """A person ready to be drawn at one size.
 
@@ -83,11 +87,13 @@ class Face:
         )
         (left, top), (right, bottom) = np.clip(corners * self._unit + self._origin, 0, size).astype(int)
         self._window = (slice(top, bottom), slice(left, right))
-        xs = ((np.arange(left, right) + 0.5 - self._origin[0]) / self._unit).astype(np.float32)
-        ys = ((np.arange(top, bottom) + 0.5 - self._origin[1]) / self._unit).astype(np.float32)
-        self._x, self._y = np.meshgrid(xs, ys)
-        self._depth = relief.depth(self._x, self._y) * np.float32(_TURN * texture_unit)
-        self._drop = relief.jaw_drop(self._x, self._y) * np.float32(JAW_DROP * texture_unit)
+        x, y = np.meshgrid(
+            (np.arange(left, right) + 0.5 - self._origin[0]) / self._unit,
+            (np.arange(top, bottom) + 0.5 - self._origin[1]) / self._unit,
+        )
+        self._x, self._y = x.astype(np.float32), y.astype(np.float32)
+        self._depth = (relief.depth(x, y) * _TURN * texture_unit).astype(np.float32)
+        self._drop = (relief.jaw_drop(x, y) * JAW_DROP * texture_unit).astype(np.float32)
 
     def place(self, points: Points, pose: Pose) -> Points:
         """Head coordinates [N, 2] -> pixels [N, 2] of the frame."""
@@ -114,12 +120,12 @@ class Face:
         map_x, map_y = self._maps(pose)
         view = frame[self._window]
         if self._behind is not None:
-            _lay_over(view, cv2.remap(self._behind, map_x, map_y, cv2.INTER_LINEAR))
+            _lay_over(view, _sampled(self._behind, map_x, map_y))
         self._draw_body(frame, pose)
         jaw = mouth.jaw * (1 - 0.5 * mouth.closure)
         head_x = map_x - np.float32(pose.yaw) * self._depth
         head_y = map_y - np.float32(pose.pitch) * self._depth - np.float32(jaw) * self._drop
-        _lay_over(view, cv2.remap(self._head, head_x, head_y, cv2.INTER_LINEAR))
+        _lay_over(view, _sampled(self._head, head_x, head_y))
         for side in (-1, 1):
             sprite = self._sprite(np.array([side * EYE_X * self.identity.eye_gap, EYE_Y - 0.045]), (0.125, 0.105), pose)
             draw_eye(sprite, self.identity, side, look, self._unit)
@@ -148,7 +154,7 @@ class Face:
         move = np.array([[1.0, 0.0, shift_x], [0.0, 1.0, shift_y]])
         view = frame[self._body_top :]
         body = cv2.warpAffine(self._body, move, (view.shape[1], view.shape[0]), flags=cv2.INTER_LINEAR)
-        _lay_over(view, body)
+        _lay_over(view, np.asarray(body, np.uint8))
 
     def _sprite(self, centre: Points, reach: tuple[float, float], pose: Pose) -> Sprite:
         middle = self.place(centre[None], pose)[0]

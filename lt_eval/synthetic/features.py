@@ -59,12 +59,12 @@ def lips(identity: Identity, mouth: Mouth, smile: float = 0.0) -> Lips:
     above, below = aperture(mouth)
     half = 0.106 * identity.mouth * (1.0 + 0.20 * mouth.width + 0.10 * smile - 0.10 * mouth.rounding)
     half *= 1.0 - 0.06 * mouth.jaw * (1 - mouth.closure)
-    pressed = 1.0 - 0.35 * mouth.closure
+    pressed = 1.0 - 0.25 * mouth.closure
     pout = 1.0 + 0.28 * mouth.rounding
     top = 0.0235 * identity.lips * pressed * pout * (1.0 - 0.25 * mouth.labiodental)
     bottom = 0.0320 * identity.lips * pressed * pout * (1.0 - 0.40 * mouth.labiodental)
     # Corners rise in a smile and sink a little with the jaw.
-    line = MOUTH_Y + 0.012 * mouth.jaw * (1 - mouth.closure) * np.abs(_U) ** 2 - 0.016 * smile * np.abs(_U) ** 2.5
+    line = MOUTH_Y + 0.006 * mouth.jaw * (1 - mouth.closure) * _U**2 - (0.003 + 0.018 * smile) * np.abs(_U) ** 2.5
     line = line + 0.003 * np.cos(np.pi * _U) * (1 - np.abs(_U))
     sharp = 0.85 - 0.35 * mouth.rounding
     bow = 1.0 - 0.26 * np.exp(-((_U / 0.13) ** 2)) + 0.10 * np.exp(-(((np.abs(_U) - 0.28) / 0.16) ** 2))
@@ -168,6 +168,15 @@ def draw_mouth(sprite: Sprite, identity: Identity, mouth: Mouth, smile: float, u
     sprite.colour = sprite.blur(sprite.colour, 0.0018 * unit_px)
 
 
+def _tongue(top_y: float, half: float, height: float) -> Points:
+    """Return a rounded shape with its highest point at `top_y`."""
+    middle = top_y + 0.5 * height
+    return _loop(
+        np.stack([half * _U, middle - 0.5 * height * np.sqrt(_BOWL)], 1),
+        np.stack([half * _U, middle + 0.5 * height * np.sqrt(_BOWL)], 1),
+    )
+
+
 def _inside(
     sprite: Sprite, contour: Lips, mouth: Mouth, above: float, below: float, unit_px: float
 ) -> NDArray[np.uint8]:
@@ -180,18 +189,19 @@ def _inside(
     bottom = np.stack([0.55 * half * _U, MOUTH_Y + 0.45 * below + 0.5 * below * np.sqrt(_BOWL)], 1)
     sprite.fill(picture, _loop(throat, bottom), (30, 9, 11))
 
-    lower = np.stack([0.066 * _U, jaw_y + 0.016 + 0.010 * _U**2], 1)
-    gums = np.stack([0.066 * _U, np.full(len(_U), jaw_y + 0.06)], 1)
-    sprite.fill(picture, _loop(lower, gums), (196, 186, 174))
-    tip = (1 - mouth.tongue) * (jaw_y + 0.006 + 0.010 * mouth.jaw) + mouth.tongue * (MOUTH_Y + 0.006)
-    tongue_top = np.stack([0.058 * _U, tip + 0.030 * (1 - np.sqrt(_BOWL))], 1)
-    tongue_low = np.stack([0.058 * _U, tip + 0.030 + 0.034 * np.sqrt(_BOWL)], 1)
-    sprite.fill(picture, _loop(tongue_top, tongue_low), (178, 84, 84))
-    ridge = np.stack([0.030 * _U, tip + 0.012 + 0.020 * (1 - np.sqrt(_BOWL))], 1)
-    sprite.fill(picture, _loop(ridge, ridge + (0.0, 0.016)), (198, 104, 102))
+    back_y = jaw_y - 0.030 * mouth.jaw - 0.004
+    sprite.fill(picture, _tongue(back_y, 0.056, 0.034), (150, 66, 68))
+    sprite.fill(picture, _tongue(back_y + 0.006, 0.034, 0.012), (172, 84, 84))
+    lower = np.stack([0.064 * _U, jaw_y - 0.010 + 0.024 * mouth.rounding + 0.010 * _U**2], 1)
+    gums = np.stack([0.064 * _U, np.full(len(_U), jaw_y + 0.06)], 1)
+    sprite.fill(picture, _loop(lower, gums), (198, 188, 176))
+    if mouth.tongue > 0.05:
+        tip_y = back_y + mouth.tongue * (MOUTH_Y + 0.003 - back_y)
+        sprite.fill(picture, _tongue(tip_y, 0.048, 0.016 + 0.022 * mouth.tongue), (186, 90, 90))
+        sprite.fill(picture, _tongue(tip_y + 0.010, 0.026, 0.008 + 0.006 * mouth.tongue), (208, 116, 112))
     picture = sprite.blur(picture, 0.0055 * unit_px)
 
-    edge = MOUTH_Y + 0.010 - 0.009 * np.abs(_U) ** 2.5
+    edge = MOUTH_Y + 0.010 - 0.012 * mouth.rounding - 0.009 * np.abs(_U) ** 2.5
     upper = np.stack([0.078 * _U, edge], 1)
     roots = np.stack([0.078 * _U, np.full(len(_U), MOUTH_Y - 0.05)], 1)
     sprite.fill(picture, _loop(roots, upper), (214, 206, 196))
@@ -214,7 +224,7 @@ def draw_eye(sprite: Sprite, identity: Identity, side: int, look: Look, unit_px:
     centre = np.array([side * EYE_X * identity.eye_gap, EYE_Y])
     outward = _U * side
     tilt = -0.022 * identity.eye_tilt * 4 * outward
-    half, top, low = 0.064 * size, 0.0285 * size, 0.0165 * size
+    half, top, low = 0.067 * size, 0.0310 * size, 0.0185 * size
     open_part = 1.0 - look.blink
     lower_y = (low - 0.004 * look.smile) * _BOWL**0.8 + tilt
     upper_y = -top * (1 - np.abs(_U + 0.12 * side) ** 2.3).clip(0) ** 0.75 * (1 - np.abs(_U) ** 6) + tilt
@@ -242,7 +252,9 @@ def draw_eye(sprite: Sprite, identity: Identity, side: int, look: Look, unit_px:
     sprite.line(rim, upper, 235, (0.0065 + 0.005 * identity.lashes) * unit_px)
     if identity.lashes > 0.5:
         corner = upper[-1] if side > 0 else upper[0]
-        flick = np.array([corner - (0.004 * side, 0.0), corner + (side * 0.014 * identity.lashes, -0.010)])
+        flick = np.array(
+            [corner - np.array([0.004 * side, 0.0]), corner + np.array([side * 0.010 * identity.lashes, -0.006])]
+        )
         sprite.line(rim, flick, 220, 0.007 * unit_px)
     rim = sprite.blur(rim, 0.0016 * unit_px)
     _lay(sprite, rim, lash)
@@ -274,19 +286,21 @@ def _eyeball(
 ) -> NDArray[np.uint8]:
     picture = np.empty_like(sprite.colour)
     picture[:] = (226, 222, 218)
-    middle = centre + (look.gaze_x * 0.026, -0.004 + look.gaze_y * 0.012)
-    radius = 0.0275 * identity.eye_size
+    middle = centre + np.array([look.gaze_x * 0.026, -0.004 + look.gaze_y * 0.012])
+    radius = 0.0290 * identity.eye_size
     iris = identity.iris
     sprite.fill(picture, _circle(middle, radius), _mix(iris, (10, 8, 8), 0.55))
     sprite.fill(picture, _circle(middle, 0.86 * radius), iris)
-    sprite.fill(picture, _circle(middle + (0.0, 0.30 * radius), 0.55 * radius), _mix(iris, (235, 220, 190), 0.22))
+    sprite.fill(
+        picture, _circle(middle + np.array([0.0, 0.30 * radius]), 0.55 * radius), _mix(iris, (235, 220, 190), 0.22)
+    )
     sprite.fill(picture, _circle(middle, 0.44 * radius), (12, 10, 10))
     picture = sprite.blur(picture, 0.0022 * unit_px)
     lit = np.full(sprite.shape, 255, np.uint8)
     sprite.line(lit, upper, 120, 0.020 * unit_px)
     lit = sprite.blur(lit, 0.0065 * unit_px)
     picture = np.asarray(cv2.multiply(picture, cv2.merge([lit, lit, lit]), scale=1 / 255), np.uint8)
-    glint = middle + (0.34 * radius * (1 if identity.light > 0 else -1), -0.36 * radius)
+    glint = middle + radius * np.array([0.34 if identity.light > 0 else -0.34, -0.36])
     sprite.fill(picture, _circle(glint, 0.17 * radius), (250, 250, 248))
     return picture
 
@@ -295,7 +309,7 @@ def _draw_brow(sprite: Sprite, identity: Identity, side: int, look: Look, unit_p
     along = np.linspace(0.0, 1.0, 15)
     inner_x, outer_x = 0.068, 0.248
     x = side * (inner_x + (outer_x - inner_x) * along) * (0.4 + 0.6 * identity.eye_gap)
-    arch = BROW_Y - 0.026 * np.sin(np.pi * (0.12 + 0.80 * along)) + 0.016 * along - 0.026 * look.brow
+    arch = BROW_Y - 0.024 * np.sin(np.pi * 0.85 * along) + 0.002 * (1 - along) ** 2 + 0.005 * along - 0.026 * look.brow
     thick = 0.0125 * identity.brow * (1 - 0.75 * along**1.6) * (0.55 + 0.45 * np.clip(along / 0.15, 0, 1))
     cover = np.zeros(sprite.shape, np.uint8)
     sprite.fill(cover, _loop(np.stack([x, arch - thick], 1), np.stack([x, arch + thick], 1)), 215)

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_REACH_S = 0.050
+_REACH_S = 0.038
 """How far a phoneme's mouth shape spreads into its neighbours (Cohen & Massaro's dominance, here of Gaussian form)."""
 
 _SEAL_S = 0.070
 """Lips take this long to meet before P, B and M, and to part after."""
+
+
+_DECIMALS = 6
+"""Tracks are rounded, so that the last bit of a sine does not decide over a pixel."""
 
 
 class Pose(NamedTuple):
@@ -123,11 +127,11 @@ def articulate(segments: Sequence[Segment], times_s: Array, effort: float = 1.0)
     distance_s = np.maximum(np.maximum(spans[:, 0] - times_s[:, None], times_s[:, None] - spans[:, 1]), 0.0)
     pull = weights * np.exp(-((distance_s / _REACH_S) ** 2)) + 1e-9 / (1e-3 + distance_s)
     mouth = np.zeros((len(times_s), len(Mouth._fields)))
-    mouth[:, :5] = (pull / pull.sum(1, keepdims=True)) @ shapes
+    mouth[:, :5] = (pull[:, :, None] * shapes).sum(1) / pull.sum(1)[:, None]
     mouth[:, 0] *= effort
     mouth[:, 5] = _seal(segments, times_s, "closure", _SEAL_S)
     mouth[:, 6] = _seal(segments, times_s, "labiodental", 0.8 * _SEAL_S)
-    return mouth
+    return np.round(mouth, _DECIMALS)
 
 
 def _drift(rng: Generator, times_s: Array, tempo: float) -> Array:
@@ -191,7 +195,7 @@ def move(segments: Sequence[Segment], times_s: Array, manner: Manner, seed: int)
         0.22 * manner.sway * drifts[5] + 0.30 * manner.nod * nods,
         breath,
     )
-    poses = [Pose(*(float(value) for value in row)) for row in np.stack(columns, 1)]
+    poses = [Pose(*(float(value) for value in row)) for row in np.stack(columns, 1).round(_DECIMALS)]
     gaze_x, gaze_y = _gaze(rng, times_s)
     looks = np.stack(
         [
@@ -203,4 +207,4 @@ def move(segments: Sequence[Segment], times_s: Array, manner: Manner, seed: int)
         ],
         1,
     )
-    return poses, [Look(*(float(value) for value in row)) for row in looks]
+    return poses, [Look(*(float(value) for value in row)) for row in looks.round(_DECIMALS)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lt_eval.synthetic.identity import Identity
 
-    Array = NDArray[np.float32]
+    Array = NDArray[np.float64]
 
 EYE_X, EYE_Y = 0.152, 0.005
 BROW_Y = -0.083
@@ -40,19 +40,19 @@ def half_width(identity: Identity, y: Array) -> Array:
     mirrored = np.concatenate([smooth[60:0:-1], smooth, smooth[-2:-62:-1]])
     smooth = np.convolve(mirrored, kernel, "same")[60:-60]
     fine_x, fine_y = smooth * np.cos(fine), smooth * np.sin(fine)
-    return np.interp(y, fine_y, fine_x, left=0.0, right=0.0).astype(np.float32)
+    return np.asarray(np.interp(y, fine_y, fine_x, left=0.0, right=0.0))
 
 
 def depth(x: Array, y: Array) -> Array:
     """How far a point stands out, 0 (outline) .. 1 (tip of the nose): what turns with the head."""
-    return np.sqrt(np.clip(1.0 - (x / 0.46) ** 2 - ((y - 0.06) / 0.68) ** 2, 0.0, 1.0)).astype(np.float32)
+    return np.asarray(np.sqrt(np.clip(1.0 - (x / 0.46) ** 2 - ((y - 0.06) / 0.68) ** 2, 0.0, 1.0)))
 
 
 def jaw_drop(x: Array, y: Array) -> Array:
     """How far a point follows the chin when the jaw opens, 0..1."""
     downward = np.clip((y - 0.17) / 0.17, 0.0, 1.0)
     inward = np.clip((0.40 - np.abs(x)) / 0.16, 0.0, 1.0)
-    return (downward * downward * (3 - 2 * downward) * inward).astype(np.float32)
+    return np.asarray(downward * downward * (3 - 2 * downward) * inward)
 
 
 def _bump(x: Array, y: Array, at: tuple[float, float], spread: tuple[float, float], height: float) -> Array:
@@ -61,15 +61,15 @@ def _bump(x: Array, y: Array, at: tuple[float, float], spread: tuple[float, floa
 
 def _nose(x: Array, y: Array, size: float) -> Array:
     """A ridge that widens and rises towards its tip, with wings."""
-    along = np.clip((y + 0.05) / (NOSE_Y - 0.03 + 0.05), 0.0, 1.0)
+    along = np.clip((y + 0.07) / (NOSE_Y - 0.03 + 0.07), 0.0, 1.0)
     falling = 1.0 / (1.0 + np.exp((y - NOSE_Y + 0.006) / 0.009))
     spread = (0.022 + 0.016 * along**2) * size
-    ridge = (0.012 + 0.058 * along**1.6) * size * np.exp(-0.5 * (x / spread) ** 2) * falling * (y > -0.12)
+    ridge = (0.080 * along**1.3) * size * np.exp(-0.5 * (x / spread) ** 2) * falling
     wings = sum(
         _bump(x, y, (side * 0.044 * size, NOSE_Y - 0.012), (0.017 * size, 0.018), 0.026 * size) for side in (-1, 1)
     )
     tip = _bump(x, y, (0.0, NOSE_Y - 0.028), (0.026 * size, 0.024), 0.022 * size)
-    return np.asarray(ridge + wings + tip, np.float32)
+    return np.asarray(ridge + wings + tip)
 
 
 def surface(identity: Identity, x: Array, y: Array) -> Array:
@@ -89,7 +89,7 @@ def surface(identity: Identity, x: Array, y: Array) -> Array:
     height += _bump(x, y, (0.0, 0.372), (0.075, 0.018), -0.010)
     height += _bump(x, y, (0.0, 0.440), (0.060, 0.040), 0.022)
     height += _bump(x, y, (0.0, 0.228), (0.010, 0.020), -0.004)
-    return height.astype(np.float32)
+    return np.asarray(height)
 
 
 def shade(height: Array, unit_px: float, light: float) -> tuple[Array, Array]:
@@ -103,4 +103,4 @@ def shade(height: Array, unit_px: float, light: float) -> tuple[Array, Array]:
     half = towards + np.array([0.0, 0.0, 1.0])
     half /= np.sqrt((half**2).sum())
     mirror = np.clip((-right * half[0] - down * half[1] + half[2]) * norm, 0.0, 1.0)
-    return (0.46 + 0.58 * lambert + 0.10 * fill).astype(np.float32), (mirror**40).astype(np.float32)
+    return (0.46 + 0.58 * lambert + 0.10 * fill), (mirror**40)

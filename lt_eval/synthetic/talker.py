@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lt_eval.records import SAMPLE_RATE_HZ
 from lt_eval.synthetic.face import Face
 from lt_eval.synthetic.identity import Identity, make_identity
-from lt_eval.synthetic.lexicon import Utterance, Word, make_utterance
+from lt_eval.synthetic.lexicon import Utterance, make_utterance
 from lt_eval.synthetic.motion import MANNERS, Manner, articulate, move
 from lt_eval.synthetic.phonemes import SILENCE, Mouth
 from lt_eval.synthetic.speaker import TICK_HZ, Segment, Voice, make_voice, plan
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 _LEAST_TAIL_S = 0.12
 """Silence at the end of every clip, so that nobody is cut off."""
 
+_ATTEMPTS = 12
+"""Utterances that are tried before the rest of a clip stays silent."""
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -48,7 +52,7 @@ class ClipSpec:
         identity: who is seen.
         voice: who is heard.
         manner: how they move.
-        script: what they say first; when it is over, and time is left, they go on with material of their own.
+        script: what they say, as far as it fits; without one they say what comes to them until the time is over.
     """
 
     seed: int
@@ -71,7 +75,7 @@ class Performance:
         mouth: float64 [frames, 7], columns as the fields of `Mouth`.
         poses: one a frame.
         looks: one a frame.
-        face: the painter, at the clip's size.
+        size: side of the square frames in pixels.
     """
 
     spec: ClipSpec
@@ -82,10 +86,15 @@ class Performance:
     mouth: NDArray[np.float64]
     poses: list[Pose] = field(repr=False)
     looks: list[Look] = field(repr=False)
-    face: Face = field(repr=False)
+    size: int
 
     def __len__(self) -> int:
         return len(self.mouth)
+
+    @cached_property
+    def face(self) -> Face:
+        """The painter; making it costs as much as a dozen frames, and sound alone does not need it."""
+        return Face(self.spec.identity, self.size)
 
     @property
     def prompt(self) -> str:
@@ -155,58 +164,64 @@ def make_spec(seed: int) -> ClipSpec:
     )
 
 
-def _fit(segments: list[Segment], words: tuple[Word, ...], end_s: float) -> tuple[list[Segment], str]:
-    """Keep the words that end by `end_s`, and their pauses; return them with their text."""
+class _Planned(NamedTuple):
+    segments: list[Segment]
+    text: str
+    question: bool
+    whole: bool
+
+
+def _fit(segments: list[Segment], utterance: Utterance, end_s: float) -> _Planned:
+    """Keep the words that end by `end_s`, without the pause after the last one."""
     kept: list[Segment] = []
-    texts: list[str] = []
-    position = 0
-    for word in words:
-        count = len(word.phonemes) + (word.pause_s > 0)
-        spoken = segments[position : position + len(word.phonemes)]
-        if spoken[-1].end_s > end_s:
+    position = words = 0
+    for word in utterance.words:
+        spoken = position + len(word.phonemes)
+        if segments[spoken - 1].end_s > end_s:
             break
-        kept += segments[position : position + count]
-        texts.append(word.text)
-        position += count
-    while kept and kept[-1].phoneme == SILENCE:
-        kept.pop()
-    return kept, " ".join(texts)
+        position = spoken + (word.pause_s > 0)
+        kept, words = segments[:spoken], words + 1
+    whole = words == len(utterance.words)
+    text = " ".join(word.text for word in utterance.words[:words])
+    return _Planned(kept, text, utterance.question and whole, whole)
+
+
+def _quantised(time_s: float) -> float:
+    return round(time_s * TICK_HZ) / TICK_HZ
+
+
+def _next(spec: ClipSpec, said: int, at_s: float, last_s: float, rng: np.random.Generator) -> _Planned | None:
+    """Plan the next utterance, whole if it can be; only the first one of a clip may be cut, at a word."""
+    planned = None
+    for _ in range(1 if spec.script else _ATTEMPTS):
+        if spec.script and said >= len(spec.script):
+            return None
+        utterance = spec.script[said] if spec.script else make_utterance(rng)
+        planned = _fit(plan(utterance, spec.voice.rate, rng, at_s), utterance, last_s)
+        if planned.whole:
+            return planned
+    return planned if planned is not None and planned.segments and (said == 0 or last_s - at_s > 2.0) else None
 
 
 def _talk(spec: ClipSpec, seconds: float) -> tuple[list[Segment], str, bool]:
-    """Plan speech that fills `seconds`: script first, then material that fits; return segments, text, question."""
+    """Plan speech within `seconds`; return segments from 0 to the end, text, and whether a question ends it."""
     rng = np.random.Generator(np.random.PCG64([spec.seed, 4]))
-    lead_s = 0.1 + 0.2 * rng.random()
-    last_s = seconds - _LEAST_TAIL_S
-    at = lead_s = min(round(lead_s * TICK_HZ) / TICK_HZ, 0.2 * round(seconds * TICK_HZ) / TICK_HZ)
-    at = round(at * TICK_HZ) / TICK_HZ
-    talk: list[Segment] = [Segment(SILENCE, 0, 0.0, at)] if at > 0 else []
+    last_s, end_s = seconds - _LEAST_TAIL_S, _quantised(seconds)
+    start_s = _quantised(min(0.1 + 0.2 * rng.random(), 0.2 * seconds))
+    talk: list[Segment] = [Segment(SILENCE, 0, 0.0, start_s)]
     texts: list[str] = []
     question = False
-    waiting = list(spec.script)
-    while last_s - at > 0.45:
-        utterance = waiting.pop(0) if waiting else make_utterance(rng)
-        for _ in range(12):
-            planned = plan(utterance, spec.voice.rate, rng, at)
-            whole = planned if planned[-1].phoneme != SILENCE else planned[:-1]
-            if whole[-1].end_s <= last_s or utterance in spec.script:
-                break
-            utterance = make_utterance(rng)
-        kept, text = _fit(planned, utterance.words, last_s)
-        if not kept:
-            break
-        talk += kept
-        texts.append(text)
-        question = utterance.question
-        pause_s = round((0.22 + 0.2 * rng.random()) * TICK_HZ) / TICK_HZ
-        at = round((kept[-1].end_s + pause_s) * TICK_HZ) / TICK_HZ
-        if last_s - at > 0.45:
-            talk.append(Segment(SILENCE, 0, kept[-1].end_s, at))
-    end_s = round(seconds * TICK_HZ) / TICK_HZ
-    if talk and talk[-1].phoneme == SILENCE:
-        talk[-1] = talk[-1]._replace(end_s=end_s)
+    while (planned := _next(spec, len(texts), start_s, last_s, rng)) is not None:
+        if texts:
+            talk.append(Segment(SILENCE, 0, talk[-1].end_s, start_s))
+        talk += planned.segments
+        texts.append(planned.text)
+        question = planned.question
+        start_s = _quantised(talk[-1].end_s + 0.22 + 0.2 * rng.random())
+    if texts:
+        talk.append(Segment(SILENCE, 0, talk[-1].end_s, end_s))
     else:
-        talk.append(Segment(SILENCE, 0, talk[-1].end_s if talk else 0.0, end_s))
+        talk = [Segment(SILENCE, 0, 0.0, end_s)]
     return talk, " ".join(texts), question
 
 
@@ -225,10 +240,10 @@ def perform(spec: ClipSpec | int, seconds: float = 5.0, size: int = 256, fps: fl
     audio = synthesise(segments, spec.voice, spec.seed, question=question)
     samples = round(count / fps * SAMPLE_RATE_HZ)
     audio = np.pad(audio[:samples], (0, max(0, samples - len(audio))))
-    times_s = (np.arange(count) + 0.5) / fps
+    times_s = (np.arange(count, dtype=np.float64) + 0.5) / fps
     poses, looks = move(segments, times_s, spec.manner, spec.seed)
     mouth = articulate(segments, times_s, spec.manner.effort)
-    return Performance(spec, audio, tuple(segments), text, fps, mouth, poses, looks, Face(spec.identity, size))
+    return Performance(spec, audio, tuple(segments), text, fps, mouth, poses, looks, size)
 
 
 def make_clip(spec: ClipSpec | int, seconds: float = 5.0, size: int = 256, fps: float = 25.0) -> SyntheticClip:
