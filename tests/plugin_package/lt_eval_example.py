@@ -21,7 +21,7 @@ class Sharpness:
 
     every: int = 1
 
-    columns = {"Sharpness": Column("higher", unit="levels²")}  # noqa: RUF012 - ClassVar is none for pyright's protocols
+    columns = {"Sharpness": Column("higher", unit="levels²")}
 
     def score(self, sample: Sample) -> Mapping[str, float]:
         """Return the mean over every `every`-th frame."""
@@ -33,7 +33,7 @@ class Sharpness:
 class ColourDistance:
     """Distance between the mean colours of two sets of clips."""
 
-    columns = {"Colour distance": Column("lower", unit="levels", fixed_by_reference=True)}  # noqa: RUF012
+    columns = {"Colour distance": Column("lower", unit="levels", fixed_by_reference=True)}
 
     def features(self, clip: Clip) -> Features:
         """Return float32 [T, 3]: the mean colour of each frame."""
