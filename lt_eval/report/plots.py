@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WIDTH, _LEFT, _RIGHT = 360, 8, 352
 _STRIP, _TOP, _AXIS = 44, 4, 26
 _GOLDEN = 0.6180339887498949
+_MANY = 80
+"""Clips of one method beyond which dots are drawn faint, so that the quartiles show through."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _axis(scale: _Scale, bottom: float, column: Column) -> Iterator[str]:
 def _strip(method: str, values: Mapping[str, float], scale: _Scale, top: float, column: Column) -> Iterator[str]:
     ordered = sorted(values.values())
     middle = top + 30
-    kind = "truth" if method == GROUND_TRUTH else "method"
+    kind = ("truth" if method == GROUND_TRUTH else "method") + (" many" if len(values) > _MANY else "")
     low, median, high = (scale(quantile(ordered, q)) for q in (0.25, 0.5, 0.75))
     name = _name(method)
     shown = name if len(name) <= 34 else name[:33] + "…"

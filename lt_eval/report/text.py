@@ -40,7 +40,7 @@ def render(table: Table, *, intervals: bool = True, width: int | None = None, co
     legend = [] if color else list(dict.fromkeys(text for mark, text in _LEGEND.items() if mark in marks))
     notes = [*([", ".join(legend) + "."] if legend else []), *table.notes]
     if width is not None:
-        notes = [textwrap.fill(note, width, subsequent_indent="  ") for note in notes]
+        notes = [textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
     return "\n\n".join([*out, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 
