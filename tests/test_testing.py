@@ -284,6 +284,16 @@ class ShortInfluence(MeanShift):
         return {"Shift": Influence(np.zeros(1), np.zeros(1))}
 
 
+class FloorOfAnother(MeanShift):
+    def floor(self, reference: Sequence[Features], clips: int) -> Mapping[str, float]:
+        return {"Distance": 0.0}
+
+
+class InfluenceOnAnother(MeanShift):
+    def influence(self, generated: Sequence[Features], reference: Sequence[Features]) -> Mapping[str, Influence]:
+        return {"Distance": Influence(np.zeros(len(generated)), np.zeros(len(reference)))}
+
+
 class NoFloor(MeanShift):
     def floor(self, reference: Sequence[Features], clips: int) -> Mapping[str, float]:
         return {"Shift": float("nan")}
@@ -306,6 +316,8 @@ def test_a_good_set_metric_passes() -> None:
         (SkewInfluence, "influence of Shift on the generated side sums to zero"),
         (ShortInfluence, "has a value a clip"),
         (NoFloor, "floor is finite"),
+        (FloorOfAnother, r"floor has no columns but \['Shift'\]. Seen: \['Distance'\]"),
+        (InfluenceOnAnother, r"influence has no columns but \['Shift'\]. Seen: \['Distance'\]"),
     ],
 )
 def test_a_broken_set_metric_is_told_which_clause(factory: Any, clause: str) -> None:
