@@ -90,9 +90,9 @@ def import_file(path: Path, name: str) -> ModuleType:
 @contextmanager
 def torchvision_from(folder: Path) -> Iterator[None]:
     """Make torchvision importable from a folder. Its compiled operators, which no one calls here, need not load."""
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.append(str(folder))
     try:
         yield
@@ -113,7 +113,7 @@ def moving_frames(count: int, height: int, width: int, seed: int = 0) -> Frames:
     return frames
 
 
-def inception_comparisons(upstream: ModuleType, frames: Frames, folder: Path) -> list[Comparison]:
+def inception_comparisons(upstream: Any, frames: Frames, folder: Path) -> list[Comparison]:
     """Compare with pytorch-fid: ToTensor, its network with its own resizing, seeded weights in place of the download."""
     state = seeded_state(InceptionV3())
     torch.save(state, folder / "inception.pth")
@@ -128,7 +128,9 @@ def inception_comparisons(upstream: ModuleType, frames: Frames, folder: Path) ->
 
 def clean_comparisons(upstream: ModuleType, frames: Frames) -> list[Comparison]:
     """Compare with clean-fid's resizing, on 0..255."""
-    resize: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = upstream.make_resizer("PIL", False, "bicubic", (299, 299))
+    resize: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = upstream.make_resizer(
+        "PIL", False, "bicubic", (299, 299)
+    )
     theirs = torch.from_numpy(np.stack([resize(frame) for frame in frames])).permute(0, 3, 1, 2)
     return [compare("clean-fid resize, levels 0..255", preprocess.clean_resize(frames), theirs, 1e-4)]
 
