@@ -1,4 +1,4 @@
-"""Are our feature networks the published ones? Feature values against the public code, same seeded weights, same frames.
+"""Are our feature networks the published ones? Features against those of the public code, same weights, same frames.
 
     python benchmarks/parity/fid_fvd.py                                   # installs the public packages beside, once
     python benchmarks/parity/fid_fvd.py --pytorch-fid CLONE --clean-fid CLONE --i3d CLONE/pytorch_i3d.py
@@ -114,7 +114,7 @@ def moving_frames(count: int, height: int, width: int, seed: int = 0) -> Frames:
 
 
 def inception_comparisons(upstream: Any, frames: Frames, folder: Path) -> list[Comparison]:
-    """Compare with pytorch-fid: ToTensor, its network with its own resizing, seeded weights in place of the download."""
+    """Compare with pytorch-fid: ToTensor, its own resizing and network, seeded weights in place of the download."""
     state = seeded_state(InceptionV3())
     torch.save(state, folder / "inception.pth")
     upstream.load_state_dict_from_url = lambda *_, **__: state
