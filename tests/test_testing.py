@@ -1,7 +1,5 @@
 """The fakes behave as said, and each check finds the clause that a broken plugin breaks."""
 
-# ruff: noqa: D102 - a broken plugin's name says what is wrong with its methods
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
