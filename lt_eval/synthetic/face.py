@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lt_eval.records import Frames
+    from lt_eval.synthetic.features import Place
     from lt_eval.synthetic.identity import Identity
     from lt_eval.synthetic.phonemes import Mouth
     from lt_eval.synthetic.portrait import Layer
@@ -95,22 +96,27 @@ class Face:
         self._depth = (relief.depth(x, y) * _TURN * texture_unit).astype(np.float32)
         self._drop = (relief.jaw_drop(x, y) * JAW_DROP * texture_unit).astype(np.float32)
 
-    def place(self, points: Points, pose: Pose) -> Points:
-        """Head coordinates [N, 2] -> pixels [N, 2] of the frame."""
-        depth = relief.depth(points[:, 0], points[:, 1])
-        turned = points + _TURN * np.stack([pose.yaw * depth, pose.pitch * depth], 1)
+    def placing(self, pose: Pose) -> Place:
+        """Return the map from head coordinates [N, 2] to pixels [N, 2] of the frame in a pose."""
         cosine, sine = np.cos(pose.roll), np.sin(pose.roll)
         rotation = pose.scale * np.array([[cosine, sine], [-sine, cosine]])
         pivot = np.array([0.0, _PIVOT_Y])
-        moved = (turned - pivot) @ rotation + pivot + (pose.x, pose.y)
-        return np.asarray(moved * self._unit + self._origin)
+        matrix = rotation * self._unit
+        offset = (pivot - pivot @ rotation + (pose.x, pose.y)) * self._unit + self._origin
+        turn = _TURN * np.array([pose.yaw, pose.pitch])
+
+        def place(points: Points) -> Points:
+            turned = points + relief.depth(points[:, 0], points[:, 1])[:, None] * turn
+            return np.asarray(turned @ matrix + offset)
+
+        return place
 
     def box(self, mouth: Mouth, pose: Pose) -> Box:
         """Face box in fractions of the frame, ear to ear and hairline to chin."""
         chin = _FACE_BOTTOM + JAW_DROP * mouth.jaw * (1 - 0.5 * mouth.closure)
         half = _FACE_RIGHT * self.identity.width
         corners = np.array([[-half, 0.06], [half, 0.06], [0.0, _FACE_TOP], [0.0, chin]])
-        placed = self.place(corners, pose) / self.size
+        placed = self.placing(pose)(corners) / self.size
         low, high = np.clip(placed.min(0), 0, 1), np.clip(placed.max(0), 0, 1)
         return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
@@ -126,15 +132,18 @@ class Face:
         head_x = map_x - np.float32(pose.yaw) * self._depth
         head_y = map_y - np.float32(pose.pitch) * self._depth - np.float32(jaw) * self._drop
         _lay_over(view, _sampled(self._head, head_x, head_y))
+        place = self.placing(pose)
         for side in (-1, 1):
-            sprite = self._sprite(np.array([side * EYE_X * self.identity.eye_gap, EYE_Y - 0.045]), (0.125, 0.105), pose)
+            sprite = self._sprite(
+                np.array([side * EYE_X * self.identity.eye_gap, EYE_Y - 0.045]), (0.125, 0.105), place
+            )
             draw_eye(sprite, self.identity, side, look, self._unit)
             sprite.paste(frame)
-        sprite = self._sprite(np.array([0.0, MOUTH_Y + 0.03]), (0.165, 0.115), pose)
+        sprite = self._sprite(np.array([0.0, MOUTH_Y + 0.03]), (0.165, 0.115), place)
         draw_mouth(sprite, self.identity, mouth, look.smile, self._unit)
         sprite.paste(frame)
         if self.identity.glasses:
-            self._draw_glasses(frame, pose)
+            self._draw_glasses(frame, place)
         return frame
 
     def _maps(self, pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -156,14 +165,14 @@ class Face:
         body = cv2.warpAffine(self._body, move, (view.shape[1], view.shape[0]), flags=cv2.INTER_LINEAR)
         _lay_over(view, np.asarray(body, np.uint8))
 
-    def _sprite(self, centre: Points, reach: tuple[float, float], pose: Pose) -> Sprite:
-        middle = self.place(centre[None], pose)[0]
+    def _sprite(self, centre: Points, reach: tuple[float, float], place: Place) -> Sprite:
+        middle = place(centre[None])[0]
         across, down = reach[0] * self._unit, reach[1] * self._unit
         left, top = int(np.floor(middle[0] - across)), int(np.floor(middle[1] - down))
         right, bottom = int(np.ceil(middle[0] + across)), int(np.ceil(middle[1] + down))
-        return Sprite((left, top, right, bottom), self._zoom, lambda p: self.place(p, pose), self.identity.skin)
+        return Sprite((left, top, right, bottom), self._zoom, place, self.identity.skin)
 
-    def _draw_glasses(self, frame: Frames, pose: Pose) -> None:
+    def _draw_glasses(self, frame: Frames, place: Place) -> None:
         angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         ring = (
             np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.6,
@@ -178,5 +187,5 @@ class Face:
         bridge = np.linspace(-1, 1, 9)
         lines.append((np.stack([(gap - 0.112) * bridge, EYE_Y - 0.008 - 0.014 * (1 - bridge**2)], 1), False))
         for contour, closed in lines:
-            fixed = np.rint((self.place(contour, pose) - 0.5) * 16).astype(np.int32)
+            fixed = np.rint((place(contour) - 0.5) * 16).astype(np.int32)
             cv2.polylines(frame, [fixed], closed, (38, 34, 36), width, cv2.LINE_AA, 4)

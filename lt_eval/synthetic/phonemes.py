@@ -1,7 +1,7 @@
 """The phonemes of English as targets for a synthesiser and for a mouth.
 
-Names are ARPAbet. Formant targets are those of an adult male, rounded from Hillenbrand et al. (1995) for vowels and from
-Klatt (1980, tables II and III) for consonants; a voice scales them. Mouth shapes are ours, by viseme.
+Names are ARPAbet. Formant targets are those of an adult male: vowels after Peterson & Barney (1952) and Hillenbrand et
+al. (1995), consonants after Klatt (1980), adjusted by us; a voice scales them. Mouth shapes are ours, by viseme.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The parts of the picture that are painted once per clip: head, hair behind it, shoulders, room.
 
-Each is a layer: float64 RGB in 0..255 and coverage in 0..1, made by arithmetic on coordinates rather than by drawing, so
-that any size shows the same person.
+Each is a layer: float64 RGB in 0..255 and coverage in 0..1, made by arithmetic on coordinates rather than by drawing,
+so that any size shows the same person; in float64, so that other processors round to the same pixels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A head as a height map: its outline, its surface and how light falls on it.
 
-Head coordinates, used by everything that is drawn on a face: x to the viewer's right and y downwards, in head heights, the
-origin at the height of the eyes; the crown is at y = -0.5 and the chin at 0.5.
+Head coordinates, used by everything that is drawn on a face: x to the viewer's right and y downwards, in head heights,
+the origin between the eyes; the crown is at y = -0.5 and the chin at 0.5.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def half_width(identity: Identity, y: Array) -> Array:
 
 def depth(x: Array, y: Array) -> Array:
     """How far a point stands out, 0 (outline) .. 1 (tip of the nose): what turns with the head."""
-    return np.asarray(np.sqrt(np.clip(1.0 - (x / 0.46) ** 2 - ((y - 0.06) / 0.68) ** 2, 0.0, 1.0)))
+    return np.asarray(np.sqrt(np.maximum(1.0 - (x / 0.46) ** 2 - ((y - 0.06) / 0.68) ** 2, 0.0)))
 
 
 def jaw_drop(x: Array, y: Array) -> Array:

@@ -1,8 +1,8 @@
 """A formant synthesiser: phonemes in, 16 kHz speech and the exact time of every phoneme out.
 
-After Klatt (1980) and Klatt & Klatt (1990): a KLGLOTT88 glottal source and breath through a cascade of resonators with a
-nasal pole and zero, and noise of frication and bursts in parallel. A function of (segments, voice, seed) alone; samples
-lie on the 16-bit grid, so that rounding differences between machines seldom show.
+After Klatt (1980) and Klatt & Klatt (1990): a KLGLOTT88 glottal source and breath through a cascade of resonators with
+a nasal pole and zero, and noise of frication and bursts in parallel. A function of (segments, voice, seed) alone;
+samples lie on the 16-bit grid, so that rounding differences between machines seldom show.
 """
 
 from __future__ import annotations
