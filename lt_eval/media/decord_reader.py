@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DecordReader(Reader):
-    """As `Reader`; MissingExtraError where decord is not installed. Holds all timestamps in memory, not the pictures."""
+    """As `Reader`; MissingExtraError where decord is not installed. Timestamps are held in memory, pictures are not."""
 
     def __iter__(self) -> Iterator[Shot]:
         """Yield every frame in order of presentation; raises as `Reader`."""

@@ -12,6 +12,7 @@ command line, browsers) hear sample n at time n / rate.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections import deque
@@ -153,7 +154,8 @@ class VideoWriter:
         # A file of our own, because libav forgets write errors when it closes one of its own.
         self._file = self._partial.open("w+b")
         self._container = av.open(self._file, "w", format="mp4", options={"fflags": "+bitexact"})
-        flags = {"crf": str(self._crf), "preset": self._preset, "threads": "1", "flags": "+bitexact"}
+        # x264's macroblock tree reads past small pictures: the same frames then give other bytes now and then.
+        flags = {"crf": str(self._crf), "preset": self._preset, "threads": "1", "flags": "+bitexact", "mbtree": "0"}
         video = self._container.add_stream("libx264", rate=self._rate, options=flags)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
@@ -203,13 +205,12 @@ class VideoWriter:
     def _discard(self) -> None:
         """Let go of everything; after a failure closing may fail again, and the first failure is the one to tell."""
         for resource in (self._container, self._file):
-            try:
+            with contextlib.suppress(OSError, ValueError, av.error.FFmpegError):
                 if resource is not None:
                     resource.close()
-            except (OSError, ValueError, av.error.FFmpegError):
-                pass
         self._container = self._file = None
-        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
 
     def _unwritable(self, error: Exception) -> Exception:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):

@@ -44,7 +44,7 @@ class Soundtrack:
         time_s = self._expected_s if frame.pts is None or time_base is None else frame.pts * time_base
         if self._resampler is None or kind != self._format or abs(time_s - self._expected_s) > GAP_S:
             self._flush()
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE_HZ)
             self._format, self._start_s, self._expected_s = kind, time_s, time_s
         self._expected_s += Fraction(frame.samples, rate)
         # The last AAC frame is filled up to 1024 samples; its length in exact ticks says how many were meant.
@@ -75,11 +75,12 @@ class Soundtrack:
             return
         self._collect(None)
         samples = np.concatenate([np.zeros(0, np.float32), *self._chunks])
-        meant = len(samples) - round(self._padding_s * SAMPLE_RATE_HZ)
+        meant = round((self._expected_s - self._padding_s - self._start_s) * SAMPLE_RATE_HZ)
         self._segments.append((self._start_s, samples[:meant]))
         self._chunks, self._resampler = [], None
 
     def _collect(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
         for resampled in self._resampler.resample(frame):
-            self._chunks.append(resampled.to_ndarray().reshape(-1).astype(np.float32, copy=False))
+            # Not libswresample's downmix: in floating point that is louder by 3 dB than the mean.
+            self._chunks.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
