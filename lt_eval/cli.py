@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec
 
 import typer
 
@@ -19,6 +20,8 @@ from lt_eval.errors import LtEvalError, SpecError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from lt_eval.progress import Progress
 
 P = ParamSpec("P")
 
@@ -173,7 +176,11 @@ def _publish(folder: Path) -> None:
     for name, format, tidy in _TABLE_FILES:
         report.write_text(tables / name, report.render(format, summaries, tidy=tidy))
     index = html.write([read_run(folder)], folder / "report")
-    sys.stdout.write(report.render("text" if sys.stdout.isatty() else "markdown", summaries))
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        sys.stdout.write(report.render("text", summaries, width=width, color=True))
+    else:
+        sys.stdout.write(report.render("markdown", summaries))
     say(f"Report: {index}\nTables: {tables}{os.sep}")
 
 
@@ -193,8 +200,8 @@ def report_(
         Path | None, typer.Option(help="File to write; for html a folder, by default report/ in the run.")
     ] = None,
     tidy: Annotated[bool, typer.Option("--tidy", help="Long form, a line per method and column (csv).")] = False,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's Table 1 beside ours.")] = False,
-    paper: Annotated[str, typer.Option(help="Which published table: table1, table2, table3 or all.")] = "table1",
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's published rows beside ours.")] = False,
+    paper: Annotated[str, typer.Option(help="Which published table: table1, table2, table3 or all.")] = "all",
 ) -> None:
     """Write the table of finished runs. Needs neither torch nor the clips."""
     from lt_eval import report
@@ -243,10 +250,13 @@ def data_list() -> None:
     from lt_eval.datasets.demo import Demo
     from lt_eval.datasets.prepared import overview
 
-    lines = [(line.name, line.status, line.clips, line.where) for line in overview()]
-    demo = Demo.overview()
-    for name, status, clips, where in [demo, *lines]:
+    for name, status, where, clips in [_demo_line(Demo.overview()), *overview()]:
         print(f"{name:<10} {status:<11} {clips:>4} clips  {where}")
+
+
+def _demo_line(line: tuple[str, str, int, Path]) -> tuple[str, str, Path, int]:
+    name, status, clips, where = line
+    return name, status, where, clips
 
 
 @data_app.command("prepare")
@@ -259,14 +269,48 @@ def data_prepare(
         Path | None, typer.Option(help="Names of the split's videos, one a line; needed for hdtf.")
     ] = None,
     clips: Annotated[int, typer.Option(help="How many.")] = 100,
-    seconds: Annotated[float, typer.Option(help="How long each.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Length of each.")] = 5.0,
     size: Annotated[int, typer.Option(help="Side of the square frame in pixels.")] = 512,
-    fit: Annotated[str, typer.Option(help="face (a crop around it) or letterbox.")] = "face",
-    prompts: Annotated[Path | None, typer.Option(help="CSV id,prompt.")] = None,
+    fit: Annotated[str, typer.Option(help="crop (to the face) or letterbox.")] = "crop",
+    prompts: Annotated[Path | None, typer.Option(help="CSV id,prompt, for prompts of your own.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of clips.")] = 0,
 ) -> None:
     """Make a data set from what you hold. Run it again to continue after an interruption."""
-    raise NotImplementedError
+    from lt_eval.datasets.prepare import READERS, PrepareOptions, prepare
+    from lt_eval.datasets.prepared import data_root
+    from lt_eval.progress import Progress
+    from lt_eval.registry import suggestion
+
+    with Progress() as progress:
+        if name == "demo":
+            from lt_eval.datasets.demo import Demo
+
+            demo = Demo(root=str(root) if root else None)
+            demo.prepare(progress)
+            print(demo.folder)
+            return
+        if name not in READERS:
+            known = ["demo", *READERS]
+            raise SpecError(f"There is nothing to prepare for {name!r}.{suggestion(name, known)}")
+        if source is None:
+            raise SpecError(
+                f"--source is missing: the folder that holds the raw videos and the published annotations of {name}. "
+                "docs/datasets.md shows its layout."
+            )
+        options = PrepareOptions(clips, seconds, seed, _fit(fit), size, split, prompts)
+        folder = root or data_root(name)
+        report = prepare(name, source, folder, options, lambda done, total, what: progress(name, done, total, what))
+    print(report.describe())
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+def _fit(text: str) -> Literal["crop", "letterbox"]:
+    if text == "crop":
+        return "crop"
+    if text == "letterbox":
+        return "letterbox"
+    raise SpecError(f"--fit {text}: it is crop or letterbox.")
 
 
 @data_app.command("check")
@@ -274,8 +318,19 @@ def data_check(
     name: Annotated[str, typer.Argument(help="hdtf, avspeech, celebvhq or demo.")],
     root: Annotated[Path | None, typer.Option(help="Where the prepared set lies.")] = None,
 ) -> None:
-    """Compare every file of a prepared set with its manifest."""
-    raise NotImplementedError
+    """Compare every file of a prepared set with its manifest; exit code 1 where something is missing or changed."""
+    from lt_eval.datasets.demo import Demo
+    from lt_eval.datasets.prepared import ORIGINS, check, data_root
+    from lt_eval.registry import suggestion
+
+    if name != "demo" and name not in ORIGINS:
+        raise SpecError(f"There is no prepared data set {name!r}.{suggestion(name, ['demo', *ORIGINS])}")
+    problems = Demo(root=str(root) if root else None).check() if name == "demo" else check(root or data_root(name))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    say(f"{name}: every file is as it was prepared.")
 
 
 @weights_app.command("list")
@@ -302,8 +357,12 @@ def weights_fetch(names: Annotated[list[str], typer.Argument(help="Names of `lt-
         entry(name)
     with Progress() as progress:
         for name in names:
-            path = fetch(name, lambda done, total, name=name: progress(name, done, total or 0))
+            path = fetch(name, functools.partial(_bytes_fetched, progress, name))
             progress.say(f"{name}: {path}")
+
+
+def _bytes_fetched(progress: Progress, name: str, done: int, total: int | None) -> None:
+    progress(name, done, total or done)
 
 
 @weights_app.command("verify")

@@ -9,7 +9,6 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from lt_eval.errors import MissingExtraError, SpecError, UnknownNameError
@@ -42,6 +41,8 @@ def targets(kind: str) -> dict[str, str]:
     Raises:
         UnknownNameError: a plugin claims a name that is taken; both targets are named.
     """
+    from importlib.metadata import entry_points  # a tenth of a second: only when names are looked up
+
     found = dict(BUILTIN.get(kind, {}))
     for point in entry_points(group=f"lt_eval.{kind}"):
         if point.name in found and found[point.name] != point.value:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-
 from lt_eval import stats
 from lt_eval.errors import SampleError, UnscorableError
 from lt_eval.interfaces import HasFloor, HasInfluence, Influence, SetMetric

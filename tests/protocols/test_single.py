@@ -1,0 +1,189 @@
+"""The single-round recipe on small clips: a table, a folder that can be continued, and messages that suffice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lt_eval.errors import DatasetError, SpecError, StoreError, UnknownNameError, WeightsError
+from lt_eval.media.encode import encode
+from lt_eval.protocols import single
+from lt_eval.protocols.single import Outcome
+from lt_eval.records import GROUND_TRUTH
+from lt_eval.spec import build, merge
+from lt_eval.store import RunStore, read_rows
+from tests.clips import moving_frames, tone, write_clips
+
+BRIGHTNESS, MEANS = "tests.test_measure:Brightness", "tests.test_measure:Means"
+
+
+class Runner:
+    """A small run in a folder of its own, and what it told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.refs = write_clips(root / "refs", ["a", "b", "c"])
+        self.said: list[str] = []
+        self.told: list[tuple[str, int, int]] = []
+
+    def spec(self, **more: Any) -> dict[str, Any]:
+        return merge(
+            {
+                "dataset": {"name": "folder", "root": str(self.refs)},
+                "metrics": [BRIGHTNESS, MEANS],
+                "execution": {"threads": 1},
+            },
+            more,
+        )
+
+    def run(self, out: str = "run", **more: Any) -> Outcome:
+        return single.run(
+            build(self.spec(**more)),
+            self.root / out,
+            progress=lambda stage, done, total, _: self.told.append((stage, done, total)),
+            say=self.said.append,
+        )
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+def test_two_methods_against_references_fill_a_table(runner: Runner, tmp_path: Path) -> None:
+    write_clips(tmp_path / "near", ["a", "b", "c"], blur=3)
+    write_clips(tmp_path / "far", ["a", "b", "c"], seed=50)
+    outcome = runner.run(method={"near": {"clips": str(tmp_path / "near")}, "far": {"clips": str(tmp_path / "far")}})
+    assert outcome.failures == ()
+    assert [m.name for m in outcome.summary.methods] == [GROUND_TRUTH, "near", "far"]
+    cells = {(c.method, c.column): c for c in outcome.summary.cells}
+    assert len(cells) == 6 and all(c.n == 3 for c in cells.values())
+    near, far = cells["near", "means"].value, cells["far", "means"].value
+    assert near is not None and far is not None and near < far
+    assert cells[GROUND_TRUTH, "brightness"].value is not None and cells[GROUND_TRUTH, "means"].value is None
+    assert ("measure", 9, 9) in runner.told
+
+
+def test_unmatched_names_are_reported_both_ways(runner: Runner, tmp_path: Path) -> None:
+    write_clips(tmp_path / "ours", ["a", "b", "d"])
+    outcome = runner.run(method={"ours": {"clips": str(tmp_path / "ours")}})
+    assert any("c" in said and "d.mp4" in said for said in runner.said)
+    missing = [row for row in outcome.failures if row.failure and row.failure.reason == "missing_clip"]
+    assert [(row.method, row.sample) for row in missing] == [("ours", "c")] * 2
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["methods"][1]["unmatched_files"] == ["d.mp4"]
+
+
+def test_a_second_run_measures_nothing_and_gives_the_same_bytes(runner: Runner, tmp_path: Path) -> None:
+    runner.run()
+    first = (tmp_path / "run" / "summary.json").read_bytes()
+    rows = len(read_rows(tmp_path / "run"))
+    runner.told.clear()
+    runner.run()
+    assert (tmp_path / "run" / "summary.json").read_bytes() == first
+    assert len(read_rows(tmp_path / "run")) == rows
+    assert not any(stage == "measure" for stage, _, _ in runner.told)
+
+
+def test_a_changed_clip_is_measured_again(runner: Runner, tmp_path: Path) -> None:
+    ours = write_clips(tmp_path / "ours", ["a", "b", "c"])
+    method = {"ours": {"clips": str(ours)}}
+    before = runner.run(method=method).summary
+    write_clips(ours, ["b"], seed=77)
+    runner.told.clear()
+    after = runner.run(method=method).summary
+    assert runner.told[0] == ("measure", 1, 1) and before.cells != after.cells
+
+
+def test_a_method_can_be_added_to_a_finished_run(runner: Runner, tmp_path: Path) -> None:
+    runner.run()
+    runner.told.clear()
+    outcome = runner.run(method={"ours": {"clips": str(write_clips(tmp_path / "ours", ["a", "b", "c"]))}})
+    assert runner.told[2] == ("measure", 3, 3) and len(outcome.summary.methods) == 2
+
+
+def test_workers_do_not_change_the_table(runner: Runner, tmp_path: Path) -> None:
+    serial = runner.run("serial").summary
+    parallel = runner.run("parallel", execution={"workers": 2}).summary
+    assert serial == parallel
+
+
+def test_limit_takes_the_first_samples(runner: Runner) -> None:
+    outcome = runner.run(limit=2)
+    assert {cell.total for cell in outcome.summary.cells} == {2}
+
+
+def test_a_folder_of_another_data_set_is_not_overwritten(runner: Runner, tmp_path: Path) -> None:
+    runner.run()
+    write_clips(runner.refs, ["b"], seed=33)
+    with pytest.raises(StoreError, match=r"another version of data set 'folder'.*another --out"):
+        runner.run()
+
+
+def test_a_folder_in_use_is_refused(runner: Runner, tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run"), pytest.raises(StoreError, match="another lt-eval process"):
+        runner.run()
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "words"),
+    [
+        ({"dataset": {"name": ""}}, SpecError, "No data set was named"),
+        ({"dataset": {"name": "foldr"}}, UnknownNameError, "Did you mean 'folder'"),
+        ({"dataset": {"rot": "x"}}, SpecError, "no option 'rot'"),
+        ({"method": {"x": {"clips": "/nowhere"}}}, DatasetError, "no such folder"),
+        ({"metrics": ["fid"]}, WeightsError, "lt-eval weights fetch"),
+        ({"metrics": ["fdi"]}, UnknownNameError, "Did you mean 'fvd' or 'fid'"),
+        ({"metric": {MEANS: {"emtpy": True}}}, SpecError, "Did you mean 'empty'"),
+        ({"baseline": "none"}, SpecError, "baseline"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_run_is_said_before_anything_is_measured(
+    runner: Runner, more: dict[str, Any], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LT_EVAL_WEIGHTS", str(runner.root / "no-weights"))
+    with pytest.raises(error, match=words):
+        runner.run(**more)
+    assert runner.told == []
+
+
+def test_a_generator_is_rendered_timed_and_measured(runner: Runner, tmp_path: Path) -> None:
+    import cv2
+
+    for name in "abc":
+        (tmp_path / "portraits").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "portraits" / f"{name}.png"), moving_frames(1, 1)[0])
+        encode(tmp_path / "speech" / f"{name}.m4a.mp4", np.zeros((25, 64, 64, 3), np.uint8), 25.0, tone(1, 1.0))
+        (tmp_path / "speech" / f"{name}.m4a.mp4").rename(tmp_path / "speech" / f"{name}.m4a")
+    more: dict[str, Any] = {
+        "dataset": {"speech": str(tmp_path / "speech"), "portraits": str(tmp_path / "portraits")},
+        "method": {"toy": {"generator": "lt_eval.testing:ToyGenerator", "model_size": "0"}},
+    }
+    outcome = runner.run(**more)
+    assert outcome.failures == ()
+    cells = {(c.method, c.column): c for c in outcome.summary.cells}
+    throughput, latency = cells["toy", "Throughput"], cells["toy", "Latency"]
+    assert throughput.value and latency.value and throughput.n == 3
+    assert cells[GROUND_TRUTH, "Throughput"].value is None
+    assert sorted(path.name for path in (tmp_path / "run/clips/toy").iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
+    runner.told.clear()
+    again = runner.run(**more)
+    assert not any(stage in ("generate", "measure") for stage, _, _ in runner.told)
+    assert again.summary == outcome.summary
+
+
+def test_the_builtin_networks_run_end_to_end(runner: Runner, tmp_path: Path) -> None:
+    write_clips(tmp_path / "near", ["a", "b", "c"], blur=3)
+    write_clips(tmp_path / "far", ["a", "b", "c"], blur=15)
+    methods = {name: {"clips": str(tmp_path / name)} for name in ("near", "far")}
+    outcome = runner.run(metrics=["fid", "fvd"], weights="builtin", method=methods)
+    assert outcome.failures == ()
+    value = {(c.method, c.column): c.value for c in outcome.summary.cells}
+    for column in ("FID (builtin)", "FVD (builtin)"):
+        near, far = value["near", column], value["far", column]
+        assert near is not None and far is not None and 0 < near < far

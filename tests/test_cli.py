@@ -1,0 +1,189 @@
+"""The command line as a user meets it: exit codes, messages without tracebacks, data on standard output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clips import write_clips
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def lt_eval(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lt_eval", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished run that several tests read; its root holds results/folder."""
+    root = tmp_path_factory.mktemp("cli")
+    write_clips(root / "refs", ["a", "b", "c"])
+    write_clips(root / "ours", ["a", "b", "c"], blur=5)
+    done = lt_eval("single", "--reference", "refs", "--clips", "ours=ours", "--weights", "builtin", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "FID (builtin)" in done.stdout and "Report: " in done.stderr
+    return root
+
+
+def test_a_run_leaves_every_form_of_its_table(run_folder: Path) -> None:
+    run = run_folder / "results" / "folder"
+    for name in ("table.md", "table.csv", "table.tex", "tidy.csv"):
+        assert "ours" in (run / "tables" / name).read_text()
+    assert (run / "report" / "index.html").is_file()
+
+
+def test_report_prints_to_standard_output(run_folder: Path) -> None:
+    done = lt_eval("report", "results/folder", "--format", "csv", "--tidy", cwd=run_folder)
+    assert done.returncode == 0 and done.stderr == ""
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(rows[0]) == ["dataset", "method", "column", "value", "low", "high", "n", "total", "unit", "better"]
+    assert {row["method"] for row in rows} >= {"ours"}
+
+
+def test_report_takes_the_newest_run_and_the_papers_rows(run_folder: Path) -> None:
+    done = lt_eval("report", "--with-paper", cwd=run_folder)
+    assert done.returncode == 0
+    assert "Newest run: results/folder" in done.stderr
+    assert "24.82" in done.stdout and "OmniAvatar-14B" in done.stdout and "ours" in done.stdout
+
+
+def test_report_needs_no_torch(run_folder: Path) -> None:
+    code = (
+        "import sys\nfrom lt_eval.cli import app\n"
+        "app(['report', 'results/folder', '--format', 'latex'], standalone_mode=False)\n"
+        "print({'torch', 'cv2', 'av'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=run_folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_failed_rows_exit_with_1_and_still_make_a_table(run_folder: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path / "ours", ["a", "b"])
+    (tmp_path / "ours" / "c.mp4").write_text("no video")
+    words = ("single", "--reference", run_folder / "refs", "--clips", f"ours={tmp_path / 'ours'}")
+    done = lt_eval(*words, "--weights", "builtin", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "(2/3)" in done.stdout and "2 rows have no value" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("single",), "No data set was named"),
+        (("single", "--dataset", "hdt"), "Did you mean 'hdtf'"),
+        (("single", "--dataset", "hdtf"), "lt-eval data prepare hdtf --source"),
+        (("single", "--dataset", "avspeech"), "lt-eval data prepare avspeech --source"),
+        (("single", "--reference", "nowhere"), "nowhere: there is no such folder"),
+        (("single", "--reference", "refs", "--dataset", "hdtf"), "cannot be joined"),
+        (("single", "--reference", "refs"), "lt-eval weights fetch"),
+        (("single", "--reference", "refs", "--clips", "a=x", "--clips", "a=y"), "given twice"),
+        (("single", "--reference", "refs", "--fps", "fast"), "--fps fast"),
+        (("single", "--reference", "refs", "--set", "media.sise=5"), "Did you mean 'size'"),
+        (("single", "--reference", "refs", "--set", "nonsense"), "KEY=VALUE"),
+        (("single", "--reference", "refs", "--weights", "oficial"), "'official'"),
+        (("single", "none.toml"), "none.toml"),
+        (("single", "--no-such-flag"), "--no-such-flag"),
+        (("report", "nowhere"), "no such run folder"),
+        (("report", "refs"), "not a run folder"),
+        (("report", "results/folder", "--format", "pdf"), "pdf"),
+        (("report", "results/folder", "--format", "latex", "--tidy"), "csv"),
+        (("weights", "fetch", "incption"), "Did you mean 'inception'"),
+        (("weights", "verify", "inception"), "lt-eval weights fetch inception"),
+        (("data", "check", "hdtf"), "hdtf"),
+        (("data", "prepare", "hdft"), "hdtf"),
+        (("data", "prepare", "hdtf"), "--source"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_unusable_input_exits_with_2_and_a_message_that_suffices(
+    run_folder: Path, words: tuple[str, ...], expected: str
+) -> None:
+    done = lt_eval(*words, cwd=run_folder, LT_EVAL_CACHE=str(run_folder / "cache"))
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_without_results_report_says_how_to_make_some(tmp_path: Path) -> None:
+    done = lt_eval("report", cwd=tmp_path)
+    assert done.returncode == 2 and "lt-eval single --dataset demo" in done.stderr
+
+
+def test_an_unreadable_folder_is_named(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (tmp_path / "refs").mkdir(mode=0)
+    done = lt_eval("single", "--reference", "refs", "--weights", "builtin", cwd=tmp_path)
+    assert done.returncode == 2 and "cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("single", "--reference", "refs", "--weights", "builtin", "--out", tmp_path / "file" / "run")
+    done = lt_eval(*words, cwd=run_folder)
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_says_that_nothing_is_lost(run_folder: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path / "refs", [f"c{number}" for number in range(40)])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "lt_eval",
+            "single",
+            "--reference",
+            "refs",
+            "--metric",
+            "tests.protocols.slow_metric:SlowMean",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    rows = tmp_path / "results" / "folder" / "rows.jsonl"
+    while process.poll() is None and not (rows.is_file() and rows.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+
+
+def test_the_lists_name_what_there_is(tmp_path: Path) -> None:
+    listed = lt_eval("list", cwd=tmp_path).stdout
+    assert "fid" in listed and "hdtf" in listed
+    weights = lt_eval("weights", "list", cwd=tmp_path).stdout
+    assert "pt_inception-2015-12-05" in weights and "licence" in weights
+    data = lt_eval("data", "list", cwd=tmp_path, LT_EVAL_CACHE=str(tmp_path)).stdout
+    assert all(name in data for name in ("demo", "hdtf", "avspeech", "celebvhq"))
+    assert lt_eval("weights", "path", cwd=tmp_path, LT_EVAL_WEIGHTS="/w").stdout == "/w\n"
+
+
+def test_every_option_of_every_command_has_a_help_text(tmp_path: Path) -> None:
+    for words in (("single",), ("report",), ("data", "prepare"), ("data", "check"), ("weights", "fetch")):
+        text = lt_eval(*words, "--help", cwd=tmp_path).stdout
+        options = [line.strip() for line in text.splitlines() if line.strip().startswith("--")]
+        assert options and all("  " in line or len(line) > 30 for line in options), options
