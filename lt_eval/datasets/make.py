@@ -48,13 +48,13 @@ class ClipOptions:
         seconds: its length.
         seed: of its start within the candidate.
         size: side of the square frame in pixels, even.
-        fit: "crop" to the face, or "letterbox" the whole frame between black bars.
+        fit: "face", a square crop around it, or "letterbox", the whole frame between black bars.
     """
 
     seconds: float
     seed: int
     size: int
-    fit: Literal["crop", "letterbox"]
+    fit: Literal["face", "letterbox"]
 
 
 def make_clip(candidate: Candidate, source: Path, root: Path, options: ClipOptions) -> PreparedClip:
@@ -69,7 +69,7 @@ def make_clip(candidate: Candidate, source: Path, root: Path, options: ClipOptio
     start_s = start_within(candidate, options.seconds, options.seed)
     square, cropped_by = _crop_of(candidate, start_s, options)
     segment = Segment(candidate.video, start_s, _count(options.seconds, FPS), FPS)
-    policy = MediaPolicy(size=options.size, fit=options.fit)
+    policy = MediaPolicy(size=options.size, fit="crop" if options.fit == "face" else "letterbox")
     frames = (fit(crop(picture, square), policy) for picture in segment)
     clip_name, speech_name, portrait_name = manifest.file_names(candidate.id)
     every = max(1, _count(options.seconds, FPS) // LOOKED_AT)
@@ -130,7 +130,7 @@ def _crop_of(candidate: Candidate, start_s: float, options: ClipOptions) -> tupl
             "face_too_small",
             f"the crop is {side_px(square, width)} pixels wide and would be enlarged more than {LARGEST_ZOOM:g} times",
         )
-    return (square, how) if options.fit == "crop" else (WHOLE, "none")
+    return (square, how) if options.fit == "face" else (WHOLE, "none")
 
 
 def _count(seconds: float, fps: float) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +54,7 @@ class PrepareOptions:
         clips: how many.
         seconds: length of each.
         seed: of the choice of clips and of their starts.
-        fit: "crop" to the face, or "letterbox" the whole frame between black bars.
+        fit: "face", a square crop around it, or "letterbox", the whole frame between black bars.
         size: side of the square frame in pixels.
         split: file with the names that may be used; HDTF cannot do without.
         prompts: CSV `id,prompt` or JSON, for clips that shall not have the default prompt.
@@ -63,7 +64,7 @@ class PrepareOptions:
     clips: int = 100
     seconds: float = 5.0
     seed: int = 0
-    fit: Literal["crop", "letterbox"] = "crop"
+    fit: Literal["face", "letterbox"] = "face"
     size: int = 512
     split: Path | None = None
     prompts: Path | None = None
@@ -73,7 +74,7 @@ class PrepareOptions:
         rules = (
             (self.clips >= 1, f"clips is {self.clips}; at least 1 is needed."),
             (self.seconds * 25 >= 1, f"seconds is {self.seconds}; at least one frame (0.04) is needed."),
-            (self.fit in ("crop", "letterbox"), f"fit is {self.fit!r}; it is crop or letterbox."),
+            (self.fit in ("face", "letterbox"), f"fit is {self.fit!r}; it is face or letterbox."),
             (self.size >= 16 and self.size % 2 == 0, f"size is {self.size}; an even number from 16 is needed."),
         )
         for holds, rule in rules:
@@ -192,6 +193,8 @@ def _try_in_order(
             except SampleError as cause:
                 outcome = Skipped(candidate.id, reason_of(cause), _relative(cause, source), _bytes(candidate))
             records.append(outcome)
+            # PyAV's containers are reference cycles that keep their decoders' pictures, 100 MB and more at 1080p
+            gc.collect()
         outcomes.append(outcome)
         done += isinstance(outcome, PreparedClip)
         what = candidate.id if isinstance(outcome, PreparedClip) else f"{candidate.id} passed over: {outcome.reason}"

@@ -293,7 +293,7 @@ def test_a_folder_is_not_made_smaller_or_otherwise(hdtf_source: Path, tmp_path: 
     before = all_bytes(tmp_path)
     with pytest.raises(DatasetError, match=r"holds 3 clips, and 2 are asked for(.|\n)*--limit 2"):
         run("hdtf", hdtf_source, tmp_path, clips=2)
-    with pytest.raises(DatasetError, match=r"made differently \(fit 'crop' there and 'letterbox' now; seed 0 there"):
+    with pytest.raises(DatasetError, match=r"made differently \(fit 'face' there and 'letterbox' now; seed 0 there"):
         run("hdtf", hdtf_source, tmp_path, clips=3, seed=1, fit="letterbox")
     assert all_bytes(tmp_path) == before
 
