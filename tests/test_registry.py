@@ -125,12 +125,12 @@ class Point:
 
 def test_a_plugin_of_the_same_name_and_target_is_no_clash(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = BUILTIN["metrics"]["fid"]
-    monkeypatch.setattr("lt_eval.registry.entry_points", lambda group: [Point("fid", ours), Point("new", "a:B")])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point("fid", ours), Point("new", "a:B")])
     assert targets("metrics")["fid"] == ours
     assert targets("metrics")["new"] == "a:B"
 
 
 def test_a_name_that_is_taken_is_refused_with_both_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lt_eval.registry.entry_points", lambda group: [Point("fid", "theirs:FID")])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point("fid", "theirs:FID")])
     with pytest.raises(UnknownNameError, match=f"{BUILTIN['metrics']['fid']} and theirs:FID"):
         targets("metrics")
