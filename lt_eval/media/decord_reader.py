@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import av.error
 
-from lt_eval.errors import MissingExtraError
+from lt_eval.errors import MediaError, MissingExtraError
 from lt_eval.media.reader import Reader
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class DecordReader(Reader):
             raise self._damaged(f"does not decode ({error})") from error
         self._check_complete()
 
-    @staticmethod
-    def _pixels(pictures: Any, index: int) -> Frames:
+    def _pixels(self, pictures: Any, index: int) -> Frames:
         pixels: Frames = pictures[index].asnumpy()
+        if pixels.shape[2] != 3:  # seen of decord 0.6.0 with turned pictures 48 pixels wide
+            finding = f"decord gives pictures of {pixels.shape[2]} channels"
+            raise MediaError(self._path, finding, "Use the decoder 'pyav' for this file.")
         return pixels

@@ -88,6 +88,7 @@ class VideoWriter:
         self._waiting: deque[Audio] = deque()
         self._frames_written = self._samples_written = 0
         self._reformatter = VideoReformatter()
+        self._failure: StoreError | None = None
         self._file: IO[bytes] | None = None
         self._container: OutputContainer | None = None
         self._video: VideoStream | None = None
@@ -190,9 +191,13 @@ class VideoWriter:
             self._mux(audio.encode(frame))
 
     def _mux(self, packets: Sequence[Packet[Stream]]) -> None:
+        if self._failure is not None:
+            raise self._failure
         cast("OutputContainer", self._container).mux(packets)
 
     def _finish(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         if self._video is None or self._container is None or self._file is None:
             raise UsageError(f"{self.path}: no frame was written, and a video file needs at least one")
         self._mux(self._video.encode(None))
@@ -212,13 +217,17 @@ class VideoWriter:
         with contextlib.suppress(OSError):
             self._partial.unlink()
 
-    def _unwritable(self, error: Exception) -> Exception:
+    def _unwritable(self, error: Exception) -> StoreError:
+        """Return the error to raise, and remember it: a file with a hole must not be finished."""
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return StorageFullError(
+            self._failure = StorageFullError(
                 f"{self.path}: the disk is full, and nothing was left under that name. "
                 f"Make room in {self.path.parent} or choose another folder, then run it again"
             )
-        return StoreError(f"{self.path}: cannot be written ({error}). Check the folder and its permissions")
+        else:
+            finding = f"{self.path}: cannot be written ({error})"
+            self._failure = StoreError(f"{finding}. Check the folder and its permissions")
+        return self._failure
 
 
 def encode(

@@ -88,14 +88,15 @@ def probe(path: Path | str) -> ClipInfo:
         sound_s: Fraction | None = None
         for packet in container.demux([video] if audio is None else [video, audio]):
             stamp = packet.dts if packet.pts is None else packet.pts
+            pictures = packet.stream_index == video.index
+            if pictures and first is None:
+                first = next((frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)), None)
             if stamp is None or packet.is_discard:
-                stamp = None
-            elif packet.stream_index == video.index:
+                continue
+            if pictures:
                 starts.append((stamp, packet.duration or 0))
             elif sound_s is None:
                 sound_s = stamp * packet.time_base
-            if first is None and packet.stream_index == video.index:
-                first = next((frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)), None)
         if first is None:
             raise NoVideoError(path, "holds a video stream without a single frame", "Make the clip again.")
         timeline = timeline_of(video)
@@ -200,10 +201,13 @@ def lacks_bytes(path: Path) -> bool:
             return int.from_bytes(head[4:8], "little") + 8 > length
         if head[:4] == EBML:
             size, start = _ebml_size(head, 4)
-            file.seek(start + size)
+            segment = start + size
+            file.seek(segment)
             head = file.read(16)
+            if len(head) < 16:
+                return True
             size, start = _ebml_size(head, 4)
-            return head[:4] == SEGMENT and size >= 0 and file.tell() - len(head) + start + size > length
+            return head[:4] == SEGMENT and size >= 0 and segment + start + size > length
         at = 0
         while head[4:8].isalnum() and at < length:
             file.seek(at)

@@ -122,17 +122,16 @@ class Reader:
         return cast("Frames", self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
     def _check_complete(self) -> None:
-        listed = len(self._video.index_entries) if self._video.frames and self._is_mov() else None
-        if lacks_bytes(self._path) if listed is None else self._packets < listed:
+        # An mp4's index counts exactly; the length of other containers, and of fragments, is known in bytes only.
+        indexed = self._video.frames and self._container.format.name.startswith("mov")
+        listed = len(self._video.index_entries) if indexed else 0
+        if self._packets < listed or (not listed and lacks_bytes(self._path)):
             raise self._damaged("breaks off")
         if not self._seen:
             raise NoVideoError(self._path, "holds a video stream without a single frame", "Make the clip again.")
         if not self.timeline.count:
             remedy = "The policy leaves out the first frame, and nothing remains. Set skip_first_frame to false."
             raise NoVideoError(self._path, "holds a single frame", remedy)
-
-    def _is_mov(self) -> bool:
-        return self._container.format.name.startswith("mov")
 
     def _damaged(self, finding: str) -> DamagedError:
         promised = f" of {self._video.frames}" if self._video.frames else ""

@@ -35,7 +35,7 @@ def test_the_same_frames_sound_and_facts(tmp_path: Path) -> None:
     path = make_file(
         tmp_path / "clip.mp4", numbered(9), [0, 33, 67, 167, 180, 233, 300, 420, 800], sound=sound, lasts=33
     )
-    turned = regular(tmp_path / "turned.mp4", 30, 10)
+    turned = make_file(tmp_path / "turned.mp4", numbered(10, 240, 320), range(10), Fraction(1, 30))
     set_display_matrix(turned, (0, 1, -1, 0))
     for file in (path, turned):
         for skip in (False, True):

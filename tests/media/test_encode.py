@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import subprocess
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
     with pytest.raises(StorageFullError, match=r"clip\.mp4.*Make room"):
         encode(tmp_path / "clip.mp4", noise, 25, np.zeros(16_000, np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_swallowed_failure_does_not_finish_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args: FullDisk(real(self, *args), 0))
+    frames = np.zeros((60, 16, 16, 3), np.uint8)
+    with pytest.raises(StorageFullError), VideoWriter(tmp_path / "clip.mp4", 25, sample_rate_hz=None) as writer:
+        for _ in range(3):
+            with contextlib.suppress(StorageFullError):
+                writer.write(frames)
+        monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import os
+import errno
 import pickle
-import stat
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +48,14 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert isinstance(refusal(tmp_path), MissingClipError)
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
     path = regular(tmp_path / "clip.mp4", 25, 3)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read everything")
-    try:
-        assert "cannot be read" in str(refusal(path))
-    finally:
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    monkeypatch.setattr(type(path), "open", refuse)
+    error = refusal(path)
+    assert isinstance(error, MissingClipError) and "cannot be read (Permission denied)" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +140,14 @@ def test_a_file_that_breaks_off_is_never_read_short(tmp_path: Path, name: str, s
     assert isinstance(error, DamagedError)
     if name in ("index_first.mp4", "clip.avi") and share > 0.5:
         assert "of 60 frames" in str(error)
+
+
+def test_a_file_cut_anywhere_is_refused_with_a_typed_error(tmp_path: Path) -> None:
+    whole = regular(tmp_path / "whole.mkv", 25, 12).read_bytes()
+    for length in range(1, len(whole), max(1, len(whole) // 60)):
+        path = tmp_path / "cut.mkv"
+        path.write_bytes(whole[:length])
+        assert isinstance(refusal(path), (DamagedError, NotAVideoError, NoVideoError))
 
 
 @pytest.mark.parametrize("container", ["mp4", "avi", "mkv"])
