@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,14 @@ def write_clips(folder: Path, names: list[str], *, seed: int = 0, count: int = 2
             frames = np.stack([cv2.blur(frame, (blur, blur)) for frame in frames]).astype(np.uint8)
         encode(folder / f"{name}.mp4", frames, 25.0, tone(number, count / 25), preset="ultrafast")
     return folder
+
+
+def write_wav(path: Path, samples: Audio) -> Path:
+    """Write 16-bit mono at 16 kHz and return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path

@@ -6,17 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lt_eval.errors import DatasetError, SpecError, StoreError, UnknownNameError, WeightsError
-from lt_eval.media.encode import encode
 from lt_eval.protocols import single
 from lt_eval.protocols.single import Outcome
 from lt_eval.records import GROUND_TRUTH
 from lt_eval.spec import build, merge
 from lt_eval.store import RunStore, read_rows
-from tests.clips import moving_frames, tone, write_clips
+from tests.clips import moving_frames, tone, write_clips, write_wav
 
 BRIGHTNESS, MEANS = "tests.test_measure:Brightness", "tests.test_measure:Means"
 
@@ -158,8 +156,7 @@ def test_a_generator_is_rendered_timed_and_measured(runner: Runner, tmp_path: Pa
     for name in "abc":
         (tmp_path / "portraits").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "portraits" / f"{name}.png"), moving_frames(1, 1)[0])
-        encode(tmp_path / "speech" / f"{name}.m4a.mp4", np.zeros((25, 64, 64, 3), np.uint8), 25.0, tone(1, 1.0))
-        (tmp_path / "speech" / f"{name}.m4a.mp4").rename(tmp_path / "speech" / f"{name}.m4a")
+        write_wav(tmp_path / "speech" / f"{name}.wav", tone(1, 1.0))
     more: dict[str, Any] = {
         "dataset": {"speech": str(tmp_path / "speech"), "portraits": str(tmp_path / "portraits")},
         "method": {"toy": {"generator": "lt_eval.testing:ToyGenerator", "model_size": "0"}},

@@ -25,10 +25,10 @@ class Page(HTMLParser):
         self.text: list[str] = []
         self.feed(content)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def handle_data(self, data: str) -> None:  # noqa: D102
+    def handle_data(self, data: str) -> None:
         self.text.append(data)
 
     def of(self, tag: str) -> list[dict[str, str | None]]:

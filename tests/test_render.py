@@ -1,0 +1,88 @@
+"""A generator is timed while it works and only then, and its clip carries the driving audio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lt_eval.errors import DatasetError
+from lt_eval.interfaces import Session
+from lt_eval.media.clip import MediaClip
+from lt_eval.media.decode import read_audio
+from lt_eval.records import Audio, Dialogue, Frames, MediaPolicy, Turn
+from lt_eval.render import render_clip, render_row
+from lt_eval.testing import ToyGenerator
+from tests.clips import moving_frames, tone, write_wav
+
+
+@pytest.fixture
+def dialogue(tmp_path: Path) -> Dialogue:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "face.png"), moving_frames(3, 1)[0])
+    speech = write_wav(tmp_path / "speech.wav", tone(0, 1.0))
+    return Dialogue("a", (Turn(speech=speech),), portrait=tmp_path / "face.png", prompt="talk")
+
+
+class Stub:
+    """A generator that does what a test tells it to."""
+
+    fps = 25.0
+    sample_rate = 16_000
+
+    def __init__(self, chunks: list[int], delay_s: float = 0.0, fails: bool = False) -> None:
+        self.chunks, self.delay_s, self.fails = chunks, delay_s, fails
+        self.closed = False
+
+    @contextmanager
+    def session(self, portrait: Frames, *, prompt: str = "", seed: int = 0) -> Iterator[Session]:
+        try:
+            yield self
+        finally:
+            self.closed = True
+
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        for count in self.chunks:
+            time.sleep(self.delay_s)
+            if self.fails:
+                raise RuntimeError("out of ideas")
+            yield np.zeros((count, 32, 32, 3), np.uint8)
+
+
+def test_a_clip_holds_the_frames_and_the_driving_audio(dialogue: Dialogue, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    rendered = render_clip(ToyGenerator(), dialogue, out)
+    with MediaClip(out, MediaPolicy()) as clip:
+        assert len(clip.frames) == rendered.frames == 25
+        speech = read_audio(dialogue.turns[0].speech or "")
+        length = min(len(speech), len(clip.audio))
+        assert np.corrcoef(clip.audio[:length], speech[:length])[0, 1] > 0.95
+
+
+def test_time_spent_by_the_reader_of_chunks_does_not_count(dialogue: Dialogue, tmp_path: Path) -> None:
+    """Ten waits of 20 ms are 0.2 s whatever encoding costs: the arrivals are the generator's own."""
+    rendered = render_clip(Stub([3] * 10, delay_s=0.02), dialogue, tmp_path / "out.mp4")
+    times = [seconds for seconds, _ in rendered.arrivals]
+    assert times == sorted(times) and len(times) == 10
+    assert rendered.first_frame_s == times[0] >= 0.02 and times[-1] >= 0.2
+    assert rendered.throughput_fps == pytest.approx(30 / times[-1])
+
+
+@pytest.mark.parametrize(("stub", "words"), [(Stub([], 0), "no frame"), (Stub([3], 0, fails=True), "out of ideas")])
+def test_a_failed_generation_is_a_row_and_leaves_no_file(
+    dialogue: Dialogue, tmp_path: Path, stub: Stub, words: str
+) -> None:
+    out = tmp_path / "out.mp4"
+    row = render_row(stub, "f", "set", "ours", dialogue, out, seed=0)
+    assert row.failure is not None and row.failure.reason == "generation_failed" and words in row.failure.message
+    assert not out.exists() and stub.closed
+
+
+def test_an_item_without_portrait_or_speech_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no portrait"):
+        render_row(Stub([1]), "f", "set", "ours", Dialogue("a", (Turn(),)), tmp_path / "out.mp4", seed=0)
