@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -56,7 +57,8 @@ class Records:
         try:
             for folder in manifest.FILES:
                 (self._root / folder).mkdir(exist_ok=True)
-                for half_written in (self._root / folder).glob(".*"):
+            for pattern in (*(f"{folder}/.*" for folder in manifest.FILES), f".{manifest.NAME}.*"):
+                for half_written in self._root.glob(pattern):
                     half_written.unlink()
             if not whole:
                 with atomic_write(self._path) as file:
@@ -97,8 +99,7 @@ class Records:
         """Forget the work folder: the manifest says it all now."""
         assert self._file is not None
         self._file.close()
-        self._path.unlink()
-        self._path.parent.rmdir()
+        shutil.rmtree(self._path.parent)
 
     def _left_behind(self) -> tuple[dict[str, Any] | None, Iterable[Outcome], bool]:
         """What an earlier call left: its header, its outcomes, and whether the records file holds exactly these."""

@@ -270,7 +270,8 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(hdtf_source: Path, tmp_p
         }
     with (root / manifest.WORK / "records.jsonl").open("a") as file:
         file.write('{"clip": {"id": "Ra')
-    (root / "clips/.Radio1_0.mp4.1.partial").write_bytes(b"half")
+    for half in ("clips/.Radio1_0.mp4.1.partial", "speech/.a.wav.x", ".manifest.json.x", ".work/.records.jsonl.x"):
+        (root / half).write_bytes(b"half")
     run("hdtf", hdtf_source, root)
     assert all_bytes(root) == all_bytes(tmp_path / "whole")
 
