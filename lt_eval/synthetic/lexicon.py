@@ -155,8 +155,8 @@ simple pretty gray gold silver purple orange short long soft sweet careful
 """
 _NOUNS = """
 apple baker bird boat book boy bridge brother cat chair cloud coat cup dog door farmer father field fish fox friend
-garden girl hill house lake letter map market man mother mountain path picture puppy river road room ship shop sister station
-stone story table teacher town train tree valley village voice wall window woman
+garden girl hill house lake letter map market man mother mountain path picture puppy river road room ship shop sister
+station stone story table teacher town train tree valley village voice wall window woman
 """
 _VERBS = "saw found bought brought heard kept left moved took gave made followed watched remembered"
 _PLACES = "above behind below by near under over on in against before after with from"
@@ -166,7 +166,7 @@ _SHORT = "thank-you yes good-morning all-right very-good come-in not-now how-are
 
 _ONSETS = "P B T D K G M N F V TH DH S Z SH CH JH HH W Y R L P-L B-R T-R D-R K-L G-R F-L S-T S-P S-K S-M S-W TH-R"
 _NUCLEI = "IY IH EH AE AA AO AH UH UW ER EY AY OY OW AW"
-_CODAS = "- - - P B T D K M N NG F V S Z SH L R S-T N-D M-P"
+_CODAS = "- - - P B T D K M N NG F V S Z SH ZH L R S-T N-D M-P"
 
 
 def utterance(text: str) -> Utterance:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_REACH_S = 0.038
-"""How far a phoneme's mouth shape spreads into its neighbours (Cohen & Massaro's dominance, here of Gaussian form)."""
+_REACH_S = np.array([0.038, 0.060, 0.060, 0.038, 0.030])
+"""How far a phoneme's jaw, width, rounding, teeth and tongue spread into its neighbours.
+
+Cohen & Massaro's dominance, here of Gaussian form; lips round well ahead of a rounded vowel.
+"""
 
 _SEAL_S = 0.070
 """Lips take this long to meet before P, B and M, and to part after."""
@@ -125,9 +128,10 @@ def articulate(segments: Sequence[Segment], times_s: Array, effort: float = 1.0)
     """
     spans, shapes, weights = _targets(segments)
     distance_s = np.maximum(np.maximum(spans[:, 0] - times_s[:, None], times_s[:, None] - spans[:, 1]), 0.0)
-    pull = weights * np.exp(-((distance_s / _REACH_S) ** 2)) + 1e-9 / (1e-3 + distance_s)
+    far = 1e-9 / (1e-3 + distance_s)[:, :, None]
+    pull = weights[:, None] * np.exp(-((distance_s[:, :, None] / _REACH_S) ** 2)) + far
     mouth = np.zeros((len(times_s), len(Mouth._fields)))
-    mouth[:, :5] = (pull[:, :, None] * shapes).sum(1) / pull.sum(1)[:, None]
+    mouth[:, :5] = (pull * shapes).sum(1) / pull.sum(1)
     mouth[:, 0] *= effort
     mouth[:, 5] = _seal(segments, times_s, "closure", _SEAL_S)
     mouth[:, 6] = _seal(segments, times_s, "labiodental", 0.8 * _SEAL_S)

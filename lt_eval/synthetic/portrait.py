@@ -96,8 +96,8 @@ def _skin(identity: Identity, x: Array, y: Array, unit_px: float, rng: np.random
     colour = colour * (1 + 0.75 * flush[..., None] * (warm - 1))
     colour = colour * (1 - shadow[..., None] * np.array([0.85, 1.0, 1.0]))
     if identity.freckles:
-        spots = _step(_noise(rng, x.shape, (120, 126)) - 1.5, 0.3) * np.clip(flush * 1.3 + 0.1, 0, 0.5)
-        colour = colour * (1 - spots[..., None] * np.array([0.25, 0.4, 0.5]))
+        spots = _step(_noise(rng, x.shape, (150, 158)) - 1.4, 0.5) * np.clip(flush * 0.9 + 0.06, 0, 0.5)
+        colour = colour * (1 - spots[..., None] * np.array([0.30, 0.42, 0.48]))
     return np.asarray(colour)
 
 

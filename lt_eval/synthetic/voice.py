@@ -178,6 +178,7 @@ def synthesise(segments: Sequence[Segment], voice: Voice, seed: int, *, question
         np.interp(per_sample, np.arange(ticks), track)
         for track in (tracks.voicing, tracks.bar, tracks.breath, tracks.gate)
     )
+    gate = gate * np.repeat(tracks.gate > 0, _STEP)
     low = np.exp(-2 * np.pi * 220.0 / SAMPLE_RATE_HZ)
     murmur = signal.lfilter([(1 - low) ** 2], [1.0, -2 * low, low * low], source)
     noise = (
