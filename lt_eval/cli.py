@@ -271,7 +271,7 @@ def data_prepare(
     clips: Annotated[int, typer.Option(help="How many.")] = 100,
     seconds: Annotated[float, typer.Option(help="Length of each.")] = 5.0,
     size: Annotated[int, typer.Option(help="Side of the square frame in pixels.")] = 512,
-    fit: Annotated[str, typer.Option(help="crop (to the face) or letterbox.")] = "crop",
+    fit: Annotated[str, typer.Option(help="face (a crop around it) or letterbox.")] = "face",
     prompts: Annotated[Path | None, typer.Option(help="CSV id,prompt, for prompts of your own.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of clips.")] = 0,
 ) -> None:
@@ -305,12 +305,12 @@ def data_prepare(
         raise typer.Exit(1)
 
 
-def _fit(text: str) -> Literal["crop", "letterbox"]:
-    if text == "crop":
-        return "crop"
+def _fit(text: str) -> Literal["face", "letterbox"]:
+    if text == "face":
+        return "face"
     if text == "letterbox":
         return "letterbox"
-    raise SpecError(f"--fit {text}: it is crop or letterbox.")
+    raise SpecError(f"--fit {text}: it is face or letterbox.")
 
 
 @data_app.command("check")
