@@ -62,5 +62,5 @@ def test_real_clips_give_the_same_pixels(real_media: Path) -> None:
             continue  # 20 s of full HD, decoded twice, would take longer than all other tests together
         with MediaClip(path) as ours, MediaClip(path, DECORD) as theirs:
             difference = np.abs(ours.frames.astype(np.int16) - theirs.frames).max()
-            # decord's older libavcodec rounds MPEG-4 part 2's inverse transform differently by one level.
+            # decord's libavcodec is older: in the MPEG-4 part 2 clip two values of one frame differ by one level.
             assert difference <= (1 if ours.info.codec == "mpeg4" else 0), path.name
