@@ -59,7 +59,8 @@ def load_conditions(dialogue: Dialogue, sample_rate: int) -> tuple[Frames, Audio
         DatasetError: the item has no portrait or no speech: a generator cannot be driven with it.
         MediaError: one of the files cannot be read.
     """
-    from lt_eval.media.still import read_audio, read_image
+    from lt_eval.media.decode import read_audio
+    from lt_eval.media.still import read_image
 
     turn = dialogue.turns[0]
     if dialogue.portrait is None or turn.speech is None:
@@ -93,8 +94,8 @@ def render_clip(generator: Generator, dialogue: Dialogue, out: Path, *, seed: in
         UnscorableError: the generator gave no frame.
         DatasetError: the item cannot drive a generator.
     """
+    from lt_eval.media.decode import read_audio
     from lt_eval.media.encode import VideoWriter
-    from lt_eval.media.still import read_audio
     from lt_eval.records import SAMPLE_RATE_HZ
 
     arrivals: list[tuple[float, int]] = []

@@ -15,7 +15,7 @@ from lt_eval.interfaces import Session
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
 from lt_eval.records import Audio, Dialogue, Frames, MediaPolicy, Turn
-from lt_eval.render import render_clip, render_row
+from lt_eval.render import load_conditions, render_clip, render_row
 from lt_eval.testing import ToyGenerator
 from tests.clips import moving_frames, tone, write_wav
 
@@ -86,3 +86,11 @@ def test_a_failed_generation_is_a_row_and_leaves_no_file(
 def test_an_item_without_portrait_or_speech_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no portrait"):
         render_row(Stub([1]), "f", "set", "ours", Dialogue("a", (Turn(),)), tmp_path / "out.mp4", seed=0)
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+def test_audio_reaches_the_generator_at_the_rate_it_wants(dialogue: Dialogue, rate: int) -> None:
+    _, audio = load_conditions(dialogue, rate)
+    assert abs(len(audio) - rate) <= 2
+    spectrum = np.abs(np.fft.rfft(audio))
+    assert np.argmax(spectrum) * rate / len(audio) == pytest.approx(200, abs=2)

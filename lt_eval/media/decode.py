@@ -25,7 +25,7 @@ from lt_eval.media.probe import ClipInfo, opened
 from lt_eval.media.reader import Reader, Shot
 from lt_eval.media.resample import Schedule, exact_rate
 from lt_eval.media.sound import Soundtrack
-from lt_eval.records import MediaPolicy
+from lt_eval.records import SAMPLE_RATE_HZ, MediaPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,17 +114,17 @@ class Decoding:
             yield from itertools.repeat(picture, times)
 
 
-def read_audio(path: Path | str) -> Audio:
+def read_audio(path: Path | str, rate_hz: int = SAMPLE_RATE_HZ) -> Audio:
     """Return the sound of a whole file (wav, mp3, mp4 ...) without decoding its pictures.
 
     Returns:
-        float32 [T] mono, -1..1, 16 kHz; sample 0 is the file's first.
+        float32 [T] mono, -1..1, at `rate_hz`; sample 0 is the file's first.
 
     Raises:
         MediaError: as `media.probe.opened`; NoAudioError without a sample; DamagedError where it does not decode.
     """
     path = Path(path)
-    sound = Soundtrack()
+    sound = Soundtrack(rate_hz)
     with opened(path) as container:
         for stream in container.streams.audio[:1]:
             for frame in container.decode(stream):

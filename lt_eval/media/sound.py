@@ -1,4 +1,4 @@
-"""From decoded audio frames to the project's audio: float32 mono at 16 kHz, in time with the picture."""
+"""From decoded audio frames to the project's audio: float32 mono, 16 kHz unless told, in time with the picture."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ GAP_S = Fraction(1, 100)
 class Soundtrack:
     """Collects decoded audio frames and resamples them as they come (libswresample; channels are averaged).
 
-    64 kB a second of sound are held in memory.
+    64 kB a second of sound at 16 kHz are held in memory.
+
+    Args:
+        rate_hz: of the samples that come out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        self._rate_hz = rate_hz
         self._segments: list[tuple[Fraction, Audio]] = []
         self._chunks: list[Audio] = []
         self._resampler: av.AudioResampler | None = None
@@ -44,7 +48,7 @@ class Soundtrack:
         time_s = self._expected_s if frame.pts is None or time_base is None else frame.pts * time_base
         if self._resampler is None or kind != self._format or abs(time_s - self._expected_s) > GAP_S:
             self._flush()
-            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE_HZ)
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self._rate_hz)
             self._format, self._start_s, self._expected_s = kind, time_s, time_s
         self._expected_s += Fraction(frame.samples, rate)
         # The last AAC frame is filled up to 1024 samples; its length in exact ticks says how many were meant.
@@ -63,7 +67,7 @@ class Soundtrack:
         pieces: list[Audio] = []
         filled = 0
         for start_s, samples in self._segments:
-            at = round((start_s - origin_s) * SAMPLE_RATE_HZ)
+            at = round((start_s - origin_s) * self._rate_hz)
             hole = np.zeros(max(0, at - filled), np.float32)
             heard = samples[max(0, filled - at) :]
             pieces += [hole, heard] if len(heard) else []
@@ -75,7 +79,7 @@ class Soundtrack:
             return
         self._collect(None)
         samples = np.concatenate([np.zeros(0, np.float32), *self._chunks])
-        meant = round((self._expected_s - self._padding_s - self._start_s) * SAMPLE_RATE_HZ)
+        meant = round((self._expected_s - self._padding_s - self._start_s) * self._rate_hz)
         self._segments.append((self._start_s, samples[:meant]))
         self._chunks, self._resampler = [], None
 
