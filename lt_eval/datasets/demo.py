@@ -157,7 +157,7 @@ class Demo:
         return Dialogue(id=name, turns=(turn,), portrait=portrait, prompt=record["prompt"])
 
     def prepare(self, progress: Report | None = None) -> None:
-        """Make what is missing, one item after the other.
+        """Make what is missing or has changed, one item after the other.
 
         Raises:
             DatasetError: the folder holds a set made with other options.
@@ -167,7 +167,7 @@ class Demo:
         with _locked(self.folder):
             for index in range(self.clips):
                 name, spec = spec_of(index)
-                if not self._is_whole(index):
+                if not self._is_whole(index) or self._problems(index):
                     _sweep(self.folder)
                     self._make(index, name, spec)
                 if progress is not None:
@@ -180,17 +180,18 @@ class Demo:
 
     def check(self) -> list[str]:
         """Return what is missing or changed, one sentence a finding. Every file is hashed."""
+        return [problem for index in range(self.clips) for problem in self._problems(index)]
+
+    def _problems(self, index: int) -> list[str]:
+        path = self._record(index)
+        if not path.is_file():
+            return [f"{path.relative_to(self.folder)} is missing: this item is not made yet."]
         problems = []
-        for index in range(self.clips):
-            path = self._record(index)
-            if not path.is_file():
-                problems.append(f"{path.relative_to(self.folder)} is missing: this item is not made yet.")
-                continue
-            for file, expected in read_json(path)["files"].items():
-                if not (self.folder / file).is_file():
-                    problems.append(f"{file} is missing.")
-                elif sha256_of(self.folder / file) != expected:
-                    problems.append(f"{file} has changed. Delete it, and it is made again on the next use.")
+        for file, expected in read_json(path)["files"].items():
+            if not (self.folder / file).is_file():
+                problems.append(f"{file} is missing. `lt-eval data prepare demo` makes it again.")
+            elif sha256_of(self.folder / file) != expected:
+                problems.append(f"{file} has changed. `lt-eval data prepare demo` makes it again.")
         return problems
 
     def _header(self) -> dict[str, Any]:
