@@ -46,7 +46,7 @@ def mean_interval(
     *,
     clusters: Sequence[Hashable] | None = None,
     seed: int = 0,
-    draws: int = 2000,
+    draws: int = 5000,
     level: float = 0.95,
 ) -> Interval:
     """Return the mean of all values and its interval by studentised bootstrap over clips, or over clusters of clips.
@@ -134,7 +134,7 @@ def paired_difference(
     *,
     clusters: Mapping[str, Hashable] | None = None,
     seed: int = 0,
-    draws: int = 2000,
+    draws: int = 5000,
     level: float = 0.95,
 ) -> Interval:
     """Return the mean of a - b over the ids that both have, and its interval as `mean_interval` gives it.

@@ -97,7 +97,10 @@ def test_mean_intervals_cover_at_their_level(clips: int, skewed: bool) -> None:
     """1,000 intervals at 95 %: fewer than 92.5 or more than 97.5 % would be 3.6 binomial standard errors off."""
     rng = np.random.default_rng(1)
     samples = rng.gamma(4.0, size=(1000, clips)) - 4.0 if skewed else rng.standard_normal((1000, clips))
-    hits = [low <= 0.0 <= high for low, high in (bounds(mean_interval(x.tolist(), draws=400)) for x in samples)]
+    hits = [
+        low <= 0.0 <= high
+        for low, high in (bounds(mean_interval(x.tolist(), seed=seed, draws=400)) for seed, x in enumerate(samples))
+    ]
     assert 0.925 < np.mean(hits) < 0.975
 
 
@@ -189,12 +192,12 @@ def frechet_column(generated: Sequence[Features], reference: Sequence[Features])
 
 
 def test_leaving_clips_out_tells_what_the_derivative_tells() -> None:
-    x, y = clips_like(0, 60), clips_like(1, 50, scale=0.7)
+    x, y = clips_like(0, 150), clips_like(1, 120, scale=0.7)
     exact, left_out = frechet_influence(x, y), jackknife_influence(frechet_column, x, y)["FD"]
     for ours, theirs in zip(exact, left_out, strict=True):
         assert theirs.sum() == pytest.approx(0.0, abs=1e-9)
         assert np.corrcoef(ours, theirs)[0, 1] > 0.98
-        assert np.std(theirs) == pytest.approx(np.std(ours), rel=0.1)
+        assert np.std(theirs) == pytest.approx(np.std(ours), rel=0.15)
 
 
 def test_counterparts_are_left_out_together() -> None:
