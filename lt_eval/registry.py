@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lt_eval.errors import MissingExtraError, SpecError, UnknownNameError
@@ -35,23 +37,24 @@ EXTRAS = {"decord": "decord", "ray": "ray"}
 Factory = Callable[..., Any]
 
 
+def _claims(kind: str) -> dict[str, list[str]]:
+    """Return name -> every target that claims it, ours first."""
+    from importlib.metadata import entry_points  # a tenth of a second: only when names are looked up
+
+    claims = {name: [target] for name, target in BUILTIN.get(kind, {}).items()}
+    for point in entry_points(group=f"lt_eval.{kind}"):
+        known = claims.setdefault(point.name, [])
+        if point.value not in known:
+            known.append(point.value)
+    return dict(sorted(claims.items()))
+
+
 def targets(kind: str) -> dict[str, str]:
     """Return name -> "module:attribute" of everything registered under a kind, without importing any of it.
 
-    Raises:
-        UnknownNameError: a plugin claims a name that is taken; both targets are named.
+    Where several packages claim one name, all their targets are listed; `load` refuses it.
     """
-    from importlib.metadata import entry_points  # a tenth of a second: only when names are looked up
-
-    found = dict(BUILTIN.get(kind, {}))
-    for point in entry_points(group=f"lt_eval.{kind}"):
-        if point.name in found and found[point.name] != point.value:
-            raise UnknownNameError(
-                f"Two {kind} are called {point.name!r}: {found[point.name]} and {point.value}. "
-                "Uninstall one of the packages, or name the one you want as module:attribute."
-            )
-        found[point.name] = point.value
-    return dict(sorted(found.items()))
+    return {name: " and ".join(claims) for name, claims in _claims(kind).items()}
 
 
 def suggestion(name: str, known: Mapping[str, object] | list[str]) -> str:
@@ -66,17 +69,15 @@ def load(kind: str, name: str) -> Factory:
     """Import and return the factory behind a name.
 
     Raises:
-        UnknownNameError: nothing answers to the name, or its target does not exist.
+        UnknownNameError: nothing answers to the name, several packages do, or its target cannot be imported.
         MissingExtraError: importing it needs an extra that is not installed.
     """
-    known = targets(kind) if ":" not in name else {}
-    target = name if ":" in name else known.get(name)
-    if target is None:
-        hint = suggestion(name, known)
-        raise UnknownNameError(
-            f"There is no {kind.rstrip('s')} called {name!r}.{hint} A path module:attribute also works."
-        )
+    target = name if ":" in name else _registered(kind, name)
+    what = f"{kind.rstrip('s')} {name!r} ({target})"
     module_name, _, attribute = target.partition(":")
+    here = str(Path.cwd())
+    if ":" in name and here not in sys.path:
+        sys.path.append(here)  # a console script does not look in the current folder, where a user's own module lies
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
@@ -85,13 +86,28 @@ def load(kind: str, name: str) -> Factory:
         missing = (cause.name or "").split(".")[0]
         if missing in EXTRAS:
             raise MissingExtraError(f"{kind.rstrip('s')} {name!r}", EXTRAS[missing], str(cause)) from cause
-        raise UnknownNameError(f"{kind.rstrip('s')} {name!r} ({target}) cannot be imported: {cause}.") from cause
-    except (ImportError, AttributeError) as cause:
-        raise UnknownNameError(f"{kind.rstrip('s')} {name!r} ({target}) cannot be imported: {cause}.") from cause
+        raise UnknownNameError(f"{what} cannot be imported: {cause}.") from cause
+    except Exception as cause:  # whatever a plugin's module does at import is for its author to mend
+        raise UnknownNameError(f"{what} cannot be imported: {type(cause).__name__}: {cause}.") from cause
     if not callable(found):
-        raise UnknownNameError(f"{target} is a {type(found).__name__}, not a class or function that makes one.")
+        raise UnknownNameError(f"{target} is of type {type(found).__name__}, not a class or function that makes one.")
     factory: Factory = found
     return factory
+
+
+def _registered(kind: str, name: str) -> str:
+    claims = _claims(kind)
+    if name not in claims:
+        hint = suggestion(name, claims)
+        raise UnknownNameError(
+            f"There is no {kind.rstrip('s')} called {name!r}.{hint} A path module:attribute also works."
+        )
+    if len(claims[name]) > 1:
+        raise UnknownNameError(
+            f"Several {kind} are called {name!r}: {' and '.join(claims[name])}. "
+            "Uninstall one of the packages, or name the one you want as module:attribute."
+        )
+    return claims[name][0]
 
 
 def parameters(factory: Factory) -> dict[str, inspect.Parameter]:

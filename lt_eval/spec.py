@@ -20,6 +20,7 @@ Paths mean the same in the file as on the command line: they are relative to the
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class ExecutionPolicy:
             depend on it.
         ray_address: a running cluster; None starts Ray on this machine for the run.
         retries: how often a task is tried again after its worker died.
-        gpu: Ray only: reserve a share of a GPU for each worker; without it Ray hides GPUs from them.
+        gpu: Ray only: reserve a share of the cluster's GPUs for each worker, where it has some.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -87,7 +88,7 @@ class ExecutionPolicy:
     threads: int | None = None
     ray_address: str | None = None
     retries: int = 2
-    gpu: bool = False
+    gpu: bool = True
 
     def __post_init__(self) -> None:
         if self.executor not in ("local", "ray"):
@@ -167,21 +168,20 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def parse_setting(text: str) -> dict[str, Any]:
     """Turn "metric.fid.preprocess=clean" into nested tables; the value is TOML, or else a plain string.
 
+    The key is TOML's too: a part that holds dots or colons is quoted, as in metric."mymodule:Class".option=1.
+
     Raises:
         SpecError: there is no "=" or no key.
     """
     key, equals, raw = text.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise SpecError(f"--set {text!r}: write it as KEY=VALUE, for example --set metric.fid.preprocess=clean.")
-    try:
-        value: Any = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
-    for part in reversed(parts):
-        value = {part: value}
-    nested: dict[str, Any] = value
-    return nested
+    for value in (raw, json.dumps(raw)) if equals else ():
+        try:
+            return tomllib.loads(f"{key.strip()} = {value}")
+        except tomllib.TOMLDecodeError:
+            continue
+    rule = "write it as KEY=VALUE, for example --set metric.fid.preprocess=clean"
+    quotes = '; a part of the key that holds a colon is quoted: metric."mymodule:Class".option=1' if ":" in key else ""
+    raise SpecError(f"--set {text!r}: {rule}{quotes}." if equals else f"--set {text!r}: {rule}.")
 
 
 def build(data: Mapping[str, Any]) -> RunSpec:

@@ -166,7 +166,7 @@ def _set_columns(
 ) -> None:
     table.columns.update(metric.columns)
     sets = {method: _read_set(table, rows.get(method, {}), features_path) for method in methods}
-    reference = sets[GROUND_TRUTH]
+    reference = sets.setdefault(GROUND_TRUTH, _Set((), FeatureFiles(())))
     if 0 < len(reference.ids) < len(table.samples):
         names = ", ".join(metric.columns)
         lost = _why(rows[GROUND_TRUTH])
@@ -180,8 +180,10 @@ def _set_columns(
                 table.cells.append(table.blank(method, name, note="a distance to itself", n=len(generated.ids)))
             continue
         try:
-            if not generated.ids or not reference.ids:
+            if not generated.ids:
                 raise UnscorableError("no_features", failures or "no clip has features")
+            if not reference.ids:
+                raise UnscorableError("no_reference", "no reference clip to compare with")
             measured[method] = found = _distance(metric, generated, reference)
         except SampleError as error:
             table.cells += [table.blank(method, n, note=str(error), n=len(generated.ids)) for n in metric.columns]

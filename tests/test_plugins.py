@@ -113,7 +113,7 @@ def test_a_name_of_ours_is_refused_with_both_targets(tmp_path: Path) -> None:
     (information / "entry_points.txt").write_text("[lt_eval.metrics]\nfid = their_fid:FID\n")
     code = "from lt_eval.registry import load\nload('metrics', 'fid')"
     told = python(code, path=tmp_path).stderr
-    assert "UnknownNameError: Two metrics are called 'fid': lt_eval.metrics.fid:FID and their_fid:FID." in told
+    assert "UnknownNameError: Several metrics are called 'fid': lt_eval.metrics.fid:FID and their_fid:FID." in told
 
 
 def test_two_plugins_of_one_name_are_refused(installed: Path, tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_two_plugins_of_one_name_are_refused(installed: Path, tmp_path: Path) ->
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: clashing\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[lt_eval.metrics]\nsharpness = theirs:Sharpness\n")
-    code = f"import sys\nsys.path.append({str(tmp_path)!r})\nfrom lt_eval.registry import targets\ntargets('metrics')"
+    code = f"import sys\nsys.path.append({str(tmp_path)!r})\nfrom lt_eval.registry import load\nload('metrics', 'sharpness')"
     told = python(code, path=installed).stderr
-    assert "Two metrics are called 'sharpness'" in told
+    assert "Several metrics are called 'sharpness'" in told
     assert "lt_eval_example:Sharpness" in told
     assert "theirs:Sharpness" in told
 

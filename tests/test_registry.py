@@ -67,7 +67,7 @@ def test_an_unknown_name_is_answered_with_what_is_known(kind: str, name: str, me
         ("registry_plugin:Metrik", "registry_plugin.*has no attribute 'Metrik'"),
         ("registry_plugin_of_none:Metric", "No module named 'registry_plugin_of_none'"),
         ("registry_plugin_on_nothing:Metric", "No module named 'a_package_that_nobody_has'"),
-        ("registry_plugin:NUMBER", "is a int, not a class or function"),
+        ("registry_plugin:NUMBER", "is of type int, not a class or function"),
     ],
 )
 @pytest.mark.usefixtures("plugin")
@@ -131,6 +131,24 @@ def test_a_plugin_of_the_same_name_and_target_is_no_clash(monkeypatch: pytest.Mo
 
 
 def test_a_name_that_is_taken_is_refused_with_both_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only that name: one clumsy package must not take every metric away."""
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point("fid", "theirs:FID")])
-    with pytest.raises(UnknownNameError, match=f"{BUILTIN['metrics']['fid']} and theirs:FID"):
-        targets("metrics")
+    both = f"{BUILTIN['metrics']['fid']} and theirs:FID"
+    with pytest.raises(UnknownNameError, match=both):
+        load("metrics", "fid")
+    assert targets("metrics")["fid"] == both
+    assert callable(load("metrics", "fvd"))
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "registry_plugin_here.py").write_text("class Metric: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert load("metrics", "registry_plugin_here:Metric").__name__ == "Metric"
+
+
+def test_a_module_that_breaks_at_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "registry_plugin_broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownNameError, match=r"registry_plugin_broken.*ZeroDivisionError"):
+        load("metrics", "registry_plugin_broken:Metric")

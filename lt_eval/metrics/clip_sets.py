@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import finalize, ref
 
 import numpy as np
 
@@ -50,26 +50,25 @@ def check_widths(generated: int, reference: int) -> None:
 
 
 class Memo(Generic[T]):
-    """Results for one or two sets, kept for as long as the sets themselves live.
+    """Results for one or two sets, kept for as long as the very objects live.
 
-    Only sets that are hashable and weakly referable are remembered, such as a lazy reader of stored features: those
-    do not change. Lists may, and are computed anew each time.
+    Only sets that are hashable and weakly referable are remembered, such as a lazy reader of stored features: those do
+    not change. Lists may, and are computed anew each time.
     """
 
     def __init__(self) -> None:
-        self._root: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._results: dict[tuple[int, ...], T] = {}
 
     def get(self, make: Callable[[], T], *sets: Sequence[Features]) -> T:
         """Return what `make` returned for these sets, calling it the first time."""
         if not all(_is_lasting(clips) for clips in sets):
             return make()
-        level = self._root
-        for clips in sets[:-1]:
-            level = level.setdefault(clips, WeakKeyDictionary())
-        if sets[-1] not in level:
-            level[sets[-1]] = make()
-        result: T = level[sets[-1]]
-        return result
+        key = tuple(id(clips) for clips in sets)
+        if key not in self._results:
+            self._results[key] = make()
+            for clips in sets:
+                finalize(clips, self._results.pop, key, None).atexit = False
+        return self._results[key]
 
 
 def _is_lasting(clips: object) -> bool:

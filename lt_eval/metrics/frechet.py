@@ -7,9 +7,9 @@ of the Gaussians fitted to the rows (frames, windows) of all clips of each side:
 
 With any factors S = R'R the trace is the nuclear norm of R1 R2' (the sum of its singular values), so no matrix square
 root is formed. The factor is the centred rows themselves where N <= d, which is exact for rank-deficient covariances;
-otherwise a Cholesky factor R2, and the singular values are the roots of the eigenvalues of R2 S1 R2'. Where those
-cannot be resolved (frozen frames, dead features) both covariances are cut to their numerical rank by their own
-eigenvectors, and the singular values taken directly.
+otherwise a Cholesky factor R2, and the singular values are the roots of the eigenvalues of R2 S1 R2'. Where rounding
+hides the least of those, the singular values are taken directly, of factors cut to their numerical rank where they have
+no Cholesky factor (frozen frames, dead features).
 
 Everything is float64 on the host, whatever the features were. Sets are read one clip at a time: memory is O(d^2).
 """
@@ -105,8 +105,7 @@ def _read_moments(clips: Iterable[Features]) -> Moments:
         if len(clip) == 0:
             continue
         if rows == 0:
-            # Squares are summed about a point inside the cloud: about zero, a large common offset would cost all
-            # digits.
+            # Squares are summed about a point inside the cloud; about zero, a large offset would cost all digits.
             shift = clip.mean(axis=0, dtype=np.float64)
             total = np.zeros_like(shift)
         rows, pending_rows = rows + len(clip), pending_rows + len(clip)

@@ -146,8 +146,9 @@ def _methods(
 ) -> tuple[_Method, ...]:
     """Return the rows of the table, ground truth first; generators make their clips here."""
     references = {d.id: d.turns[0].reference for d in dialogues}
-    known = {name: path for name, path in references.items() if path is not None}
-    found = [_Method(MethodInfo(GROUND_TRUTH), known, Path(spec.dataset.name))]
+    known = {name: path.absolute() for name, path in references.items() if path is not None}
+    # a data set of recordings alone has no ground truth: a row of failures would say something is wrong with it
+    found = [_Method(MethodInfo(GROUND_TRUTH), known, Path(spec.dataset.name))] if known else []
     brought = dataset.methods if isinstance(dataset, HasMethods) else {}
     specs = [MethodSpec(name, clips=str(folder)) for name, folder in brought.items()] + list(spec.methods)
     names = [method.name for method in specs]
@@ -161,7 +162,7 @@ def _methods(
         if method.generator is not None:
             found.append(_generated(spec, method, info, dialogues, store, progress))
             continue
-        folder = Path(str(method.clips))
+        folder = Path(str(method.clips)).absolute()  # workers on other machines have another current folder
         matched = match_clips(folder, list(references))
         if unmatched := matched.describe():
             say(f"{method.name} ({folder}): {unmatched}")
@@ -182,7 +183,7 @@ def _generated(
     generator = cast("Generator", create("generators", name, method.options, offered={"device": spec.device}))
     module = load("generators", name).__module__
     fingerprint = key_of(name, module, method.options)
-    folder = store.root / "clips" / method.name
+    folder = (store.root / "clips" / method.name).absolute()
     done = store.rows()
     todo = []
     for dialogue in dialogues:

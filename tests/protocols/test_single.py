@@ -29,9 +29,12 @@ class Runner:
         self.told: list[tuple[str, int, int]] = []
 
     def spec(self, **more: Any) -> dict[str, Any]:
+        folder = {"name": "folder", "root": str(self.refs)}
+        if ":" in more.get("dataset", {}).get("name", ""):
+            folder = {}
         return merge(
             {
-                "dataset": {"name": "folder", "root": str(self.refs)},
+                "dataset": folder,
                 "metrics": [BRIGHTNESS, MEANS],
                 "execution": {"threads": 1},
             },
@@ -172,6 +175,17 @@ def test_a_generator_is_rendered_timed_and_measured(runner: Runner, tmp_path: Pa
     again = runner.run(**more)
     assert not any(stage in ("generate", "measure") for stage, _, _ in runner.told)
     assert again.summary == outcome.summary
+
+
+def test_a_data_set_without_references_has_no_row_of_failures(runner: Runner, tmp_path: Path) -> None:
+    outcome = runner.run(
+        dataset={"name": "tests.protocols.recordings:Recordings"},
+        method={"ours": {"clips": str(write_clips(tmp_path / "ours", ["x", "y"]))}},
+    )
+    assert [m.name for m in outcome.summary.methods] == ["ours"] and outcome.failures == ()
+    cells = {c.column: c for c in outcome.summary.cells}
+    assert cells["brightness"].n == 2
+    assert cells["means"].value is None and "no reference" in cells["means"].note
 
 
 def test_the_builtin_networks_run_end_to_end(runner: Runner, tmp_path: Path) -> None:
