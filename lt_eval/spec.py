@@ -166,22 +166,24 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_setting(text: str) -> dict[str, Any]:
-    """Turn "metric.fid.preprocess=clean" into nested tables; the value is TOML, or else a plain string.
+    """Turn "metric.fid.preprocess=clean" into nested tables; key and value are TOML, or the value a plain string.
 
-    The key is TOML's too: a part that holds dots or colons is quoted, as in metric."mymodule:Class".option=1.
+    The option of a metric named by its path needs no quotes: metric.my.module:Class.option=1.
 
     Raises:
         SpecError: there is no "=" or no key.
     """
     key, equals, raw = text.partition("=")
+    key = key.strip()
+    if key.startswith("metric.") and ":" in key and '"' not in key:
+        name, _, option = key.removeprefix("metric.").rpartition(".")
+        key = f"metric.{json.dumps(name)}.{option}"
     for value in (raw, json.dumps(raw)) if equals else ():
         try:
-            return tomllib.loads(f"{key.strip()} = {value}")
+            return tomllib.loads(f"{key} = {value}")
         except tomllib.TOMLDecodeError:
             continue
-    rule = "write it as KEY=VALUE, for example --set metric.fid.preprocess=clean"
-    quotes = '; a part of the key that holds a colon is quoted: metric."mymodule:Class".option=1' if ":" in key else ""
-    raise SpecError(f"--set {text!r}: {rule}{quotes}." if equals else f"--set {text!r}: {rule}.")
+    raise SpecError(f"--set {text!r}: write it as KEY=VALUE, for example --set metric.fid.preprocess=clean.")
 
 
 def build(data: Mapping[str, Any]) -> RunSpec:

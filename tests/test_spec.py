@@ -90,14 +90,15 @@ def test_a_flag_overrides_only_its_own_key() -> None:
         ("a.b = 2.5", {"a": {"b": 2.5}}),
         ("path=/x/y=z", {"path": "/x/y=z"}),
         ('path=C:\\a "b"', {"path": 'C:\\a "b"'}),
-        ('metric."my.module:Class".x=1', {"metric": {"my.module:Class": {"x": 1}}}),
+        ("metric.my.module:Class.x=1", {"metric": {"my.module:Class": {"x": 1}}}),
+        ('method."a b".model_size=1.3B', {"method": {"a b": {"model_size": "1.3B"}}}),
     ],
 )
 def test_a_setting_is_a_dotted_key_and_a_value(text: str, value: dict[str, Any]) -> None:
     assert parse_setting(text) == value
 
 
-@pytest.mark.parametrize("text", ["a", "=1", "a..b=1", ".a=1", "metric.my:Class.x=1"])
+@pytest.mark.parametrize("text", ["a", "=1", "a..b=1", ".a=1", "metric.my:Class"])
 def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="KEY=VALUE"):
         parse_setting(text)
