@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 Statistic = Literal["frechet", "kernel", "infinity"]
 
-COLUMNS: Mapping[Statistic, Column] = {
-    "frechet": Column("lower", digits=2, fixed_by_reference=True),
-    "kernel": Column("lower", digits=4, fixed_by_reference=True),
-    "infinity": Column("lower", digits=2, fixed_by_reference=True),
-}
+_DIGITS: Mapping[Statistic, int] = {"frechet": 2, "kernel": 4, "infinity": 2}
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,18 @@ class FeatureDistances:
     statistics: Mapping[str, Statistic]
     ddof: int = 1
     seed: int = 0
+
+    def columns(self, *, more_digits: int = 0) -> dict[str, Column]:
+        """Return what each column means; `more_digits` for networks whose distances are small."""
+        return {
+            name: Column(
+                "lower",
+                digits=_DIGITS[kind] + more_digits,
+                fixed_by_reference=True,
+                minimum=0.0 if kind == "frechet" else None,
+            )
+            for name, kind in self.statistics.items()
+        }
 
     def distance(self, generated: Sequence[Features], reference: Sequence[Features]) -> dict[str, float]:
         """Return the value of each column; the extrapolation has none where a side has fewer than two clips."""

@@ -19,7 +19,7 @@ import numpy as np
 from lt_eval import weights as weight_files
 from lt_eval.errors import UnscorableError, WeightsError
 from lt_eval.metrics import preprocess as pre
-from lt_eval.metrics.feature_sets import COLUMNS, FeatureDistances, Statistic, check_choice, feature_key
+from lt_eval.metrics.feature_sets import FeatureDistances, Statistic, check_choice, feature_key
 from lt_eval.metrics.kid import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class FID:
     @property
     def columns(self) -> Mapping[str, Column]:
         """FID, KID and FID-inf, marked with what makes them another number than the published one."""
-        return {name: COLUMNS[kind] for name, kind in self._distances.statistics.items()}
+        return self._distances.columns(more_digits=1 if self.weights == "builtin" else 0)
 
     def features(self, clip: Clip) -> Features:
         """Return float32 [T, D]: 2048 (builtin: 96) features a frame.

@@ -20,7 +20,7 @@ import numpy as np
 from lt_eval import weights as weight_files
 from lt_eval.errors import UnscorableError, WeightsError
 from lt_eval.metrics import preprocess as pre
-from lt_eval.metrics.feature_sets import COLUMNS, FeatureDistances, Statistic, check_choice, feature_key
+from lt_eval.metrics.feature_sets import FeatureDistances, Statistic, check_choice, feature_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ class FVD:
     @property
     def columns(self) -> Mapping[str, Column]:
         """FVD and FVD-inf, marked with what makes them another number than the published one."""
-        return {name: COLUMNS[kind] for name, kind in self._distances.statistics.items()}
+        return self._distances.columns(more_digits=1 if self.weights == "builtin" else 0)
 
     def features(self, clip: Clip) -> Features:
         """Return float32 [windows, D]: 400 (builtin: 48) features a window.

@@ -1,10 +1,11 @@
 """Seeded random-weight networks: FID and FVD with nothing to download.
 
 The same kind of network as the official ones, small: a stem, Inception blocks (parallel 1x1, 3x3, double 3x3 and pooled
-branches, concatenated), global pooling. Features of untrained convolutions order distortions well when three things
+branches, concatenated), global pooling. Features of untrained convolutions order distortions well when four things
 hold, and each is built in here:
 
-    half of the stem's filters sum to zero over space   a picture's mean brightness would drown its detail otherwise
+    most of the stem's filters sum to zero over space   a picture's mean brightness would drown its detail otherwise
+    responses are rectified by their absolute value     behind a ReLU a random channel is often dead, its variance zero
     every stage is pooled, not only the last            blur and blocking show in the first stages, layout in the last
     the logarithm of the pooled energy is the feature   channels of very different strength weigh the same
 
@@ -39,7 +40,7 @@ def uniform_weights(seed: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def kernel(seed: int, shape: tuple[int, ...], *, zero_sum: int = 0) -> NDArray[np.float32]:
-    """Return float32 convolution weights [C_out, C_in, *kernel] of unit gain on white noise (He: times sqrt 2).
+    """Return float32 convolution weights [C_out, C_in, *kernel] that double the variance of white noise.
 
     Args:
         seed: chooses the draw.
@@ -50,7 +51,7 @@ def kernel(seed: int, shape: tuple[int, ...], *, zero_sum: int = 0) -> NDArray[n
     space = tuple(range(2, len(shape)))
     weights[:zero_sum] -= weights[:zero_sum].mean(axis=space, keepdims=True)
     fan_in = math.prod(shape[1:])
-    return (weights * math.sqrt(3.0 * 2.0 / fan_in)).astype(np.float32)
+    return (weights * math.sqrt(2.0 * 3.0 / fan_in)).astype(np.float32)  # a uniform draw has the variance 1/3
 
 
 def _set(convolution: nn.Conv2d | nn.Conv3d, seed: int, zero_sum: int = 0) -> None:
@@ -82,9 +83,8 @@ class _Block(nn.Module):
             _set(layer, seed + offset, zero_sum=quarter // 2 if layer.kernel_size[0] == 3 else 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        middle = F.relu(self.middle(F.relu(self.reduce(x))))
-        wide = F.relu(self.wide(middle))
-        return torch.cat((F.relu(self.point(x)), middle, wide, F.relu(self.pooled(self.pool(x)))), dim=1)
+        middle: Tensor = self.middle(self.reduce(x).abs()).abs()
+        return torch.cat((self.point(x), middle, self.wide(middle), self.pooled(self.pool(x))), dim=1).abs()
 
 
 class BuiltinInception(nn.Module):
@@ -102,7 +102,7 @@ class BuiltinInception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of each frame."""
-        x = F.relu(self.stem(x))  # [N, 16, 64, 64]
+        x = self.stem(x).abs()  # [N, 16, 64, 64]
         features = [_log_energy(x)]
         for block in self.blocks:
             x = block(F.max_pool2d(x, 2))  # [N, 32, 32, 32], [N, 48, 16, 16]
@@ -132,8 +132,8 @@ class BuiltinI3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of each window."""
-        motion = F.relu(self.motion(x[:, :, 1:] - x[:, :, :-1]))  # [N, 8, 15, 32, 32]
-        picture = F.relu(self.picture(x[:, :, 1:]))  # [N, 8, 15, 32, 32]
+        motion = self.motion(x[:, :, 1:] - x[:, :, :-1]).abs()  # [N, 8, 15, 32, 32]
+        picture = self.picture(x[:, :, 1:]).abs()  # [N, 8, 15, 32, 32]
         stem = torch.cat((picture, motion), dim=1)
         mixed = self.block(F.max_pool3d(stem, (1, 2, 2)))  # [N, 32, 15, 16, 16]
         return torch.cat((_log_energy(stem), _log_energy(mixed)), dim=1)
