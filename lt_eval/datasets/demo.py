@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lt_eval.datasets.folder import sha256_of
-from lt_eval.errors import DatasetError, SpecError
+from lt_eval.errors import DatasetError, SpecError, StoreError
 from lt_eval.records import SAMPLE_RATE_HZ, Dialogue, Turn
 from lt_eval.store import atomic_write, read_json, storage_error, write_json
 
@@ -183,11 +183,11 @@ class Demo:
         return [problem for index in range(self.clips) for problem in self._problems(index)]
 
     def _problems(self, index: int) -> list[str]:
-        path = self._record(index)
-        if not path.is_file():
-            return [f"{path.relative_to(self.folder)} is missing: this item is not made yet."]
+        record = self._read(index)
+        if record is None:
+            return [f"items/{self._record(index).name} is missing or damaged. `lt-eval data prepare demo` makes it."]
         problems = []
-        for file, expected in read_json(path)["files"].items():
+        for file, expected in record["files"].items():
             if not (self.folder / file).is_file():
                 problems.append(f"{file} is missing. `lt-eval data prepare demo` makes it again.")
             elif sha256_of(self.folder / file) != expected:
@@ -200,11 +200,19 @@ class Demo:
     def _record(self, index: int) -> Path:
         return self.folder / "items" / f"{spec_of(index)[0]}.json"
 
-    def _is_whole(self, index: int) -> bool:
+    def _read(self, index: int) -> dict[str, Any] | None:
+        """The record of an item, or None where there is none that can be read."""
         path = self._record(index)
-        if not path.is_file():
+        try:
+            record = read_json(path) if path.is_file() else {}
+        except StoreError:
+            return None
+        return record if "files" in record else None
+
+    def _is_whole(self, index: int) -> bool:
+        record = self._read(index)
+        if record is None:
             return False
-        record = read_json(path)
         found = {key: record.get(key) for key in self._header()}
         if found != self._header():
             raise DatasetError(

@@ -29,6 +29,8 @@ _SEAL_S = 0.070
 """Lips take this long to meet before P, B and M, and to part after."""
 
 
+_BLOCK = 32
+
 _DECIMALS = 6
 """Tracks are rounded, so that the last bit of a sine does not decide over a pixel."""
 
@@ -127,11 +129,15 @@ def articulate(segments: Sequence[Segment], times_s: Array, effort: float = 1.0)
     Shapes blend by dominance; `closure` is exactly 1 within P, B and M.
     """
     spans, shapes, weights = _targets(segments)
-    distance_s = np.maximum(np.maximum(spans[:, 0] - times_s[:, None], times_s[:, None] - spans[:, 1]), 0.0)
-    far = 1e-9 / (1e-3 + distance_s)[:, :, None]
-    pull = weights[:, None] * np.exp(-((distance_s[:, :, None] / _REACH_S) ** 2)) + far
     mouth = np.zeros((len(times_s), len(Mouth._fields)))
-    mouth[:, :5] = (pull * shapes).sum(1) / pull.sum(1)
+    # A second at a time: every target against every frame would grow with the square of the length.
+    for begin in range(0, len(times_s), _BLOCK):
+        block = times_s[begin : begin + _BLOCK]
+        near = (spans[:, 1] > block[0] - 1.0) & (spans[:, 0] < block[-1] + 1.0)
+        outside_s = np.maximum(np.maximum(spans[near, 0] - block[:, None], block[:, None] - spans[near, 1]), 0.0)
+        far = 1e-9 / (1e-3 + outside_s)[:, :, None]
+        pull = weights[near][:, None] * np.exp(-((outside_s[:, :, None] / _REACH_S) ** 2)) + far
+        mouth[begin : begin + _BLOCK, :5] = (pull * shapes[near]).sum(1) / pull.sum(1)
     mouth[:, 0] *= effort
     mouth[:, 5] = _seal(segments, times_s, "closure", _SEAL_S)
     mouth[:, 6] = _seal(segments, times_s, "labiodental", 0.8 * _SEAL_S)

@@ -112,25 +112,33 @@ def _phrases(segments: Sequence[Segment]) -> list[list[Segment]]:
     return [phrase for phrase in phrases if phrase]
 
 
+def _span(start_s: float, end_s: float) -> slice:
+    """Ticks between two times."""
+    return slice(max(0, round(start_s * TICK_HZ)), max(0, round(end_s * TICK_HZ)))
+
+
 def _pitch_track(segments: Sequence[Segment], times_s: Array, voice: Voice, question: bool, rng: Generator) -> Array:
     """Declination over each phrase, a bump on each stressed vowel, a fall (or a question's rise) at the end."""
     pitch = np.full(len(times_s), 1.0)
     phrases = _phrases(segments)
     for number, phrase in enumerate(phrases):
         start_s, end_s = phrase[0].start_s, phrase[-1].end_s
-        inside = (times_s >= start_s - 0.1) & (times_s < end_s + 0.1)
+        inside = _span(start_s - 0.1, end_s + 0.1)
         pitch[inside] = 1.0 + voice.pitch_range * 0.22 * (0.5 - (times_s[inside] - start_s) / (end_s - start_s))
         vowels = [segment for segment in phrase if PHONEMES[segment.phoneme].is_vowel]
         for vowel in vowels:
             height = voice.pitch_range * (0.12 + 0.22 * rng.random())
             if vowel.stress == 1:
                 centre_s = vowel.start_s + 0.4 * (vowel.end_s - vowel.start_s)
-                pitch += height * np.exp(-0.5 * ((times_s - centre_s) / 0.075) ** 2)
+                near = _span(centre_s - 0.5, centre_s + 0.5)
+                pitch[near] += height * np.exp(-0.5 * ((times_s[near] - centre_s) / 0.075) ** 2)
         if vowels:
             last = vowels[-1]
             swing = 0.45 if question and number + 1 == len(phrases) else -0.22
-            ramp = np.clip((times_s - last.start_s) / (end_s - last.start_s), 0, 1) * (times_s < end_s + 0.05)
-            pitch += voice.pitch_range * swing * ramp
+            near = _span(last.start_s, end_s + 0.05)
+            pitch[near] += (
+                voice.pitch_range * swing * np.minimum((times_s[near] - last.start_s) / (end_s - last.start_s), 1.0)
+            )
     return voice.pitch_hz * smooth(pitch, 21)
 
 
