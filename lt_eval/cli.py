@@ -268,9 +268,9 @@ def data_prepare(
     split: Annotated[
         Path | None, typer.Option(help="Names of the split's videos, one a line; needed for hdtf.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="How many.")] = 100,
-    seconds: Annotated[float, typer.Option(help="Length of each.")] = 5.0,
-    size: Annotated[int, typer.Option(help="Side of the square frame in pixels.")] = 512,
+    clips: Annotated[int | None, typer.Option(help="How many; 100 by default (demo: 8).")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of each; 5 by default.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a frame in pixels; 512 by default (demo: 256).")] = None,
     fit: Annotated[str, typer.Option(help="face (a crop around it) or letterbox.")] = "face",
     prompts: Annotated[Path | None, typer.Option(help="CSV id,prompt, for prompts of your own.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of clips.")] = 0,
@@ -285,7 +285,7 @@ def data_prepare(
         if name == "demo":
             from lt_eval.datasets.demo import Demo
 
-            demo = Demo(root=str(root) if root else None)
+            demo = Demo(str(root) if root else None, **_given({"size": size, "clips": clips, "seconds": seconds}))
             demo.prepare(progress)
             print(demo.folder)
             return
@@ -297,7 +297,8 @@ def data_prepare(
                 f"--source is missing: the folder that holds the raw videos and the published annotations of {name}. "
                 "docs/datasets.md shows its layout."
             )
-        options = PrepareOptions(clips, seconds, seed, _fit(fit), size, split, prompts)
+        given = _given({"clips": clips, "seconds": seconds, "size": size})
+        options = PrepareOptions(seed=seed, fit=_fit(fit), split=split, prompts=prompts, **given)
         folder = root or data_root(name)
         report = prepare(name, source, folder, options, lambda done, total, what: progress(name, done, total, what))
     print(report.describe())
@@ -382,7 +383,8 @@ def weights_verify(
 @weights_app.command("path")
 def weights_path(name: Annotated[str | None, typer.Argument(help="A file; default the folder.")] = None) -> None:
     """Print where official files lie or would lie."""
-    from lt_eval.weights import path_of, weights_dir
+    from lt_eval.paths import weights_dir
+    from lt_eval.weights import path_of
 
     print(path_of(name) if name else weights_dir())
 

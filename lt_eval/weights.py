@@ -1,8 +1,6 @@
 """Official network weights: one table, one folder, checksum always.
 
-    $LT_EVAL_WEIGHTS                     the folder, where set (machines without a network: copy the files there)
-    $LT_EVAL_CACHE/weights               else
-    ~/.cache/lt-eval/weights             else
+They lie in $LT_EVAL_WEIGHTS where set (machines without a network: copy them there), else in the cache (`paths`).
 
 A file is used only when its sha256 is the published one. Where no public source states one, the first use records it in
 `<file>.sha256` and later uses compare. The same sidecar spares hashing a file again whose size and time are unchanged.
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lt_eval.errors import StorageFullError, WeightsError
+from lt_eval.paths import weights_dir
 from lt_eval.registry import suggestion
 
 if TYPE_CHECKING:
@@ -128,14 +127,6 @@ def entry(name: str) -> WeightFile:
     if name not in known:
         raise WeightsError(f"No weight file is called {name!r}.{suggestion(name, known)}")
     return known[name]
-
-
-def weights_dir() -> Path:
-    """Return the folder of weight files; it need not exist."""
-    if own := os.environ.get("LT_EVAL_WEIGHTS"):
-        return Path(own).expanduser()
-    cache = os.environ.get("LT_EVAL_CACHE")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "lt-eval") / "weights"
 
 
 def path_of(name: str) -> Path:

@@ -121,7 +121,8 @@ def test_two_plugins_of_one_name_are_refused(installed: Path, tmp_path: Path) ->
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: clashing\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[lt_eval.metrics]\nsharpness = theirs:Sharpness\n")
-    code = f"import sys\nsys.path.append({str(tmp_path)!r})\nfrom lt_eval.registry import load\nload('metrics', 'sharpness')"
+    code = f"import sys\nsys.path.append({str(tmp_path)!r})\n"
+    code += "from lt_eval.registry import load\nload('metrics', 'sharpness')"
     told = python(code, path=installed).stderr
     assert "Several metrics are called 'sharpness'" in told
     assert "lt_eval_example:Sharpness" in told

@@ -28,6 +28,7 @@ import numpy as np
 
 from lt_eval.datasets.folder import sha256_of
 from lt_eval.errors import DatasetError, SpecError, StoreError
+from lt_eval.paths import data_dir
 from lt_eval.records import SAMPLE_RATE_HZ, Dialogue, Turn
 from lt_eval.store import atomic_write, read_json, storage_error, write_json
 
@@ -85,7 +86,7 @@ class Demo:
     """Synthetic talkers with their own ground truth and methods.
 
     Args:
-        root: where the files lie; by default data/demo-VERSION-SIZE in $LT_EVAL_CACHE, else in ~/.cache/lt-eval.
+        root: where the files lie; by default demo-VERSION-SIZE in `paths.data_dir`.
         size: side of the square frames in pixels, even.
         clips: how many.
         seconds: length of each.
@@ -123,10 +124,8 @@ class Demo:
         """Where the set lies."""
         if self.root is not None:
             return Path(self.root).expanduser()
-        cache = os.environ.get("LT_EVAL_CACHE")
-        base = Path(cache).expanduser() if cache else Path.home() / ".cache" / "lt-eval"
         length = "" if self.seconds == 5.0 else f"-{self.seconds:g}s"
-        return base / "data" / f"demo-{VERSION}-{self.size}{length}"
+        return data_dir() / f"demo-{VERSION}-{self.size}{length}"
 
     @property
     def version(self) -> str:

@@ -1,12 +1,11 @@
 """HDTF, AVSpeech and CelebV-HQ as `lt-eval data prepare` left them, and whether they are whole.
 
-A prepared set lies in `root`, else in $LT_EVAL_DATA/NAME, else in the user's cache folder under lt-eval/data/NAME.
+A prepared set lies in `root`, else in NAME below `paths.data_dir`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from lt_eval.datasets.candidates import Origin
 from lt_eval.datasets.folder import sha256_of
 from lt_eval.datasets.manifest import Manifest
 from lt_eval.errors import DatasetError
+from lt_eval.paths import data_dir
 from lt_eval.records import Dialogue, Turn
 
 ORIGINS: Mapping[str, Origin] = {"hdtf": hdtf.ORIGIN, "avspeech": avspeech.ORIGIN, "celebvhq": celebvhq.ORIGIN}
@@ -123,11 +123,7 @@ class CelebVHQ(Prepared):
 
 def data_root(name: str) -> Path:
     """Return the folder in which a prepared set lies unless its `root` is given."""
-    given = os.environ.get("LT_EVAL_DATA")
-    if given:
-        return Path(given) / name
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "lt-eval" / "data" / name
+    return data_dir() / name
 
 
 def how_to_get(name: str, folder: Path) -> str:

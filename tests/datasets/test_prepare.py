@@ -22,7 +22,8 @@ from lt_eval.datasets.prepare import PROMPT, PrepareOptions, PrepareReport, prep
 from lt_eval.datasets.prepared import HDTF, AVSpeech, CelebVHQ, Prepared, check
 from lt_eval.errors import DatasetError, RunBusyError, SpecError, StorageFullError
 from lt_eval.media.clip import MediaClip
-from lt_eval.media.still import read_audio, read_image
+from lt_eval.media.decode import read_audio
+from lt_eval.media.still import read_image
 from lt_eval.records import Box, MediaPolicy
 from tests.datasets import raw
 
