@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -45,7 +46,9 @@ def storage_error(path: Path, cause: OSError) -> LtEvalError:
         return StorageFullError(
             f"{path}: the disk is full. Everything finished so far is kept: make room and run the same command again."
         )
-    return StoreError(f"{path}: cannot be written ({cause.strerror}). Check the permissions, or choose another --out.")
+    return StoreError(
+        f"{path}: cannot be written ({cause.strerror or cause}). Check the permissions, or choose another folder."
+    )
 
 
 @contextmanager
@@ -145,7 +148,7 @@ class RunStore:
         except OSError as cause:
             self._lock.close()
             raise RunBusyError(
-                f"{self.root}: another lt-eval process is writing to this run. Wait for it, or choose another --out."
+                f"{self.root}: another lt-eval process is writing to this run. Wait for it, or choose another folder."
             ) from cause
         try:
             for left_over in self.root.glob("features/.*.npy.*"):
@@ -174,8 +177,10 @@ class RunStore:
 
         assert self._rows is not None
         for key, array in features.items():
+            held = io.BytesIO()
+            np.save(held, array, allow_pickle=False)
             with atomic_write(self.features_path(key), "wb") as file:
-                np.save(file, array, allow_pickle=False)
+                file.write(held.getbuffer())  # written by numpy, a full disk would be an error without a number
         lines = "".join(json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         try:
             self._rows.write(lines)

@@ -163,7 +163,12 @@ def _methods(
             found.append(_generated(spec, method, info, dialogues, store, progress))
             continue
         folder = Path(str(method.clips)).absolute()  # workers on other machines have another current folder
-        matched = match_clips(folder, list(references))
+        matched = match_clips(folder, [dataset[i].id for i in range(len(dataset))])
+        matched = replace(
+            matched,
+            found={name: path for name, path in matched.found.items() if name in references},
+            missing=tuple(name for name in matched.missing if name in references),
+        )
         if unmatched := matched.describe():
             say(f"{method.name} ({folder}): {unmatched}")
         found.append(_Method(info, matched.found, folder, matched.extra))

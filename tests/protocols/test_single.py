@@ -114,8 +114,10 @@ def test_workers_do_not_change_the_table(runner: Runner, tmp_path: Path) -> None
 
 
 def test_limit_takes_the_first_samples(runner: Runner) -> None:
-    outcome = runner.run(limit=2)
+    ours = write_clips(runner.root / "ours", ["a", "b", "c"])
+    outcome = runner.run(limit=2, method={"ours": {"clips": str(ours)}})
     assert {cell.total for cell in outcome.summary.cells} == {2}
+    assert runner.said == []  # c.mp4 belongs to the data set, and is no stray file
 
 
 def test_a_folder_of_another_data_set_is_not_overwritten(runner: Runner, tmp_path: Path) -> None:
