@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int | None], None]
     """Called with the bytes on disk and the bytes in all, None where the server does not say."""
 
-_BLOCK = 1 << 20
 _ATTEMPTS = 4
 
 
@@ -313,7 +312,8 @@ def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Prog
     import httpx
 
     have = partial.stat().st_size if partial.is_file() else 0
-    with session.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as answer:
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with session.stream("GET", url, headers=headers) as answer:
         if answer.status_code == 416:
             if answer.headers.get("content-range", "") == f"bytes */{have}":
                 return  # the file was complete
@@ -325,11 +325,11 @@ def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Prog
         if not answer.headers.get("content-range", "").startswith(f"bytes {have}-"):
             have = 0  # the server starts from the beginning, and so does the file
         length = answer.headers.get("content-length")
-        total = have + int(length) if length and "content-encoding" not in answer.headers else None
+        total = have + int(length) if length else None
         try:
             with partial.open("r+b" if have else "wb") as file:
                 file.seek(have)
-                for block in answer.iter_bytes(_BLOCK):
+                for block in answer.iter_bytes():  # as it comes: what a cut finds in a buffer is lost
                     file.write(block)
                     have += len(block)
                     if progress:

@@ -35,12 +35,17 @@ from lt_eval.metrics import preprocess
 from lt_eval.metrics.nets.i3d import InceptionI3d, load_i3d
 from lt_eval.metrics.nets.inception import InceptionV3, load_inception
 from lt_eval.metrics.nets.inference import exact_inference, seeded_state
+from lt_eval.paths import cache_dir
 
 if TYPE_CHECKING:
     from lt_eval.records import Frames
 
 PACKAGES = ("torchvision==0.28.0", "pytorch-fid==0.3.0", "clean-fid==0.1.35", "cd-fvd==0.1.1")
 """torchvision 0.28 goes with torch 2.13."""
+
+
+_OPERATORS: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+"""Kept for as long as torchvision may be imported: a library that is collected takes its operators along."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,9 @@ def install(folder: Path) -> Path:
     return folder
 
 
-def import_file(path: Path, name: str) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
     """Import one file without its package, whose other modules need more packages."""
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(f"public_{path.parent.name}_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise SystemExit(f"{path} is not there")
     module = importlib.util.module_from_spec(spec)
@@ -90,9 +95,9 @@ def import_file(path: Path, name: str) -> ModuleType:
 @contextmanager
 def torchvision_from(folder: Path) -> Iterator[None]:
     """Make torchvision importable from a folder. Its compiled operators, which no one calls here, need not load."""
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        for operator in ("nms", "qnms"):
+            _OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.append(str(folder))
     try:
         yield
@@ -113,35 +118,40 @@ def moving_frames(count: int, height: int, width: int, seed: int = 0) -> Frames:
     return frames
 
 
-def inception_comparisons(upstream: Any, frames: Frames, folder: Path) -> list[Comparison]:
+def against_pytorch_fid(frames: Frames, scratch: Path, packages: Path, clone: Path | None = None) -> list[Comparison]:
     """Compare with pytorch-fid: ToTensor, its own resizing and network, seeded weights in place of the download."""
     state = seeded_state(InceptionV3())
-    torch.save(state, folder / "inception.pth")
-    upstream.load_state_dict_from_url = lambda *_, **__: state
-    theirs = upstream.InceptionV3([3]).eval()
-    ours = load_inception(folder / "inception.pth")
+    torch.save(state, scratch / "inception.pth")
+    ours = load_inception(scratch / "inception.pth")
     scaled = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().div(255)
-    with exact_inference():
-        published = theirs(scaled)[0].flatten(1)
+    with torchvision_from(packages), exact_inference():
+        upstream: Any = import_file((clone / "src" if clone else packages) / "pytorch_fid" / "inception.py")
+        upstream.load_state_dict_from_url = lambda *_, **__: state
+        published = upstream.InceptionV3([3]).eval()(scaled)[0].flatten(1)
         return [compare("pytorch-fid features", ours(preprocess.pytorch_fid(frames)), published, 1e-5)]
 
 
-def clean_comparisons(upstream: ModuleType, frames: Frames) -> list[Comparison]:
+def against_clean_fid(frames: Frames, packages: Path, clone: Path | None = None) -> list[Comparison]:
     """Compare with clean-fid's resizing, on 0..255."""
-    resize: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = upstream.make_resizer(
-        "PIL", False, "bicubic", (299, 299)
-    )
+    upstream = import_file((clone or packages) / "cleanfid" / "resize.py")
+    resize: Callable[[Frames], NDArray[np.float32]] = upstream.make_resizer("PIL", False, "bicubic", (299, 299))
     theirs = torch.from_numpy(np.stack([resize(frame) for frame in frames])).permute(0, 3, 1, 2)
     return [compare("clean-fid resize, levels 0..255", preprocess.clean_resize(frames), theirs, 1e-4)]
 
 
-def i3d_comparisons(name: str, upstream: ModuleType, windows: list[Frames], folder: Path) -> list[Comparison]:
+def packaged_port(packages: Path) -> Path:
+    """Return the I3D port that cd-fvd holds, which is VideoGPT's."""
+    return packages / "cdfvd" / "third_party" / "i3d" / "pytorch_i3d.py"
+
+
+def against_i3d_port(file: Path, windows: list[Frames], scratch: Path) -> list[Comparison]:
     """Compare with a public I3D port, frames prepared as VideoGPT prepares square ones."""
     state = seeded_state(InceptionI3d())
-    torch.save(state, folder / "i3d.pt")
-    theirs: Any = upstream.InceptionI3d(400, in_channels=3).eval()
+    torch.save(state, scratch / "i3d.pt")
+    theirs: Any = import_file(file).InceptionI3d(400, in_channels=3).eval()
     theirs.load_state_dict(state)
-    ours = load_i3d(folder / "i3d.pt", eps=theirs.Conv3d_1a_7x7.bn.eps)
+    eps = theirs.Conv3d_1a_7x7.bn.eps
+    ours = load_i3d(scratch / "i3d.pt", eps=eps)
     prepared = []
     for window in windows:
         x = torch.from_numpy(window).permute(0, 3, 1, 2).float() / 255
@@ -149,37 +159,32 @@ def i3d_comparisons(name: str, upstream: ModuleType, windows: list[Frames], fold
         prepared.append((x - 0.5).transpose(0, 1) * 2)
     with exact_inference():
         published = theirs(torch.stack(prepared))
-        published = published.mean(dim=2) if published.ndim == 3 else published
+        published = published.mean(dim=2) if published.ndim == 3 else published  # piergiaj's keeps time
         mine = ours(torch.stack([preprocess.i3d(window) for window in windows]))
-    return [compare(f"{name} logits (eps {theirs.Conv3d_1a_7x7.bn.eps:g})", mine, published, 1e-5)]
+    return [compare(f"I3D port {file.parent.name}/{file.name}, eps {eps:g}", mine, published, 1e-5)]
+
+
+def default_packages() -> Path:
+    """Return the folder of the public packages."""
+    return cache_dir() / "parity"
 
 
 def main() -> int:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cache = Path.home() / ".cache" / "lt-eval" / "parity"
-    parser.add_argument("--packages", type=Path, default=cache, help=f"folder for {', '.join(PACKAGES)}")
+    parser.add_argument("--packages", type=Path, default=default_packages(), help=f"folder for {', '.join(PACKAGES)}")
     parser.add_argument("--pytorch-fid", type=Path, help="a clone to use instead of the package")
     parser.add_argument("--clean-fid", type=Path, help="a clone to use instead of the package")
     parser.add_argument("--i3d", type=Path, action="append", default=[], help="further pytorch_i3d.py files")
     options = parser.parse_args()
     packages = install(options.packages)
-    fid = options.pytorch_fid / "src" if options.pytorch_fid else packages
-    clean = options.clean_fid or packages
-    ports = [packages / "cdfvd/third_party/i3d/pytorch_i3d.py", *options.i3d]
-
-    frames = moving_frames(16, 512, 512)
+    frames = moving_frames(4, 512, 512)
     windows = [moving_frames(16, 256, 256, seed) for seed in (1, 2)]
-    comparisons: list[Comparison] = []
-    with tempfile.TemporaryDirectory() as scratch, torchvision_from(packages):
-        folder = Path(scratch)
-        pytorch_fid = import_file(fid / "pytorch_fid" / "inception.py", "pytorch_fid_inception")
-        comparisons += inception_comparisons(pytorch_fid, frames[:4], folder)
-        resize = import_file(clean / "cleanfid" / "resize.py", "cleanfid_resize")
-        comparisons += clean_comparisons(resize, frames[:4])
-        for path in ports:
-            port = import_file(path, "pytorch_i3d")
-            comparisons += i3d_comparisons(f"{path.parents[2].name}/{path.parent.name}", port, windows, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        comparisons = against_pytorch_fid(frames, Path(folder), packages, options.pytorch_fid)
+        comparisons += against_clean_fid(frames, packages, options.clean_fid)
+        for file in (packaged_port(packages), *options.i3d):
+            comparisons += against_i3d_port(file, windows, Path(folder))
     for found in comparisons:
         print(
             f"{'ok  ' if found.holds else 'FAIL'} {found.name:48} max abs difference {found.max_abs_difference:.2e} "

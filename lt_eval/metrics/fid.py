@@ -94,7 +94,7 @@ class FID:
         return self._distances.columns(more_digits=1 if self.weights == "builtin" else 0)
 
     def features(self, clip: Clip) -> Features:
-        """Return float32 [T, D]: 2048 (builtin: 96) features a frame.
+        """Return float32 [T, D]: 2048 (builtin: 192) features a frame.
 
         Raises:
             UnscorableError: the clip has no frame left to score.

@@ -90,7 +90,7 @@ class FVD:
         return self._distances.columns(more_digits=1 if self.weights == "builtin" else 0)
 
     def features(self, clip: Clip) -> Features:
-        """Return float32 [windows, D]: 400 (builtin: 48) features a window.
+        """Return float32 [windows, D]: 400 (builtin: 64) features a window.
 
         Raises:
             UnscorableError: the clip is shorter than one window.

@@ -1,13 +1,14 @@
 """Seeded random-weight networks: FID and FVD with nothing to download.
 
 The same kind of network as the official ones, small: a stem, Inception blocks (parallel 1x1, 3x3, double 3x3 and pooled
-branches, concatenated), global pooling. Features of untrained convolutions order distortions well when four things
+branches, concatenated), global pooling. Features of untrained convolutions order distortions well when five things
 hold, and each is built in here:
 
     most of the stem's filters sum to zero over space   a picture's mean brightness would drown its detail otherwise
     responses are rectified by their absolute value     behind a ReLU a random channel is often dead, its variance zero
     every stage is pooled, not only the last            blur and blocking show in the first stages, layout in the last
-    the logarithm of the pooled energy is the feature   channels of very different strength weigh the same
+    the logarithm of the pooled response is a feature   channels of very different strength weigh the same
+    and so is its unevenness over the picture           coarse blocks restore the energy that lost grain took away
 
 The numbers order methods on one data set. They are not comparable with published FID or FVD.
 
@@ -64,6 +65,11 @@ def _log_energy(x: Tensor) -> Tensor:
     return torch.log(x.flatten(2).mean(dim=2) + _NOISE_FLOOR)
 
 
+def _log_unevenness(x: Tensor) -> Tensor:
+    """Return [N, C]: the logarithm of each channel's deviation over everything behind it, relative to its mean."""
+    return torch.log(x.flatten(2).std(dim=2) + _NOISE_FLOOR) - _log_energy(x)
+
+
 class _Block(nn.Module):
     """Inception block in 2 or 3 dimensions: 1x1 | 3x3 | 3x3 3x3 | pool 1x1, each a quarter of the outputs."""
 
@@ -88,7 +94,7 @@ class _Block(nn.Module):
 
 
 class BuiltinInception(nn.Module):
-    """float32 [N, 3, 128, 128] in -1..1 to float32 [N, 96]."""
+    """float32 [N, 3, 128, 128] in -1..1 to float32 [N, 192]."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -103,15 +109,15 @@ class BuiltinInception(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of each frame."""
         x = self.stem(x).abs()  # [N, 16, 64, 64]
-        features = [_log_energy(x)]
+        features = [_log_energy(x), _log_unevenness(x)]
         for block in self.blocks:
             x = block(F.max_pool2d(x, 2))  # [N, 32, 32, 32], [N, 48, 16, 16]
-            features.append(_log_energy(x))
+            features += [_log_energy(x), _log_unevenness(x)]
         return torch.cat(features, dim=1)
 
 
 class BuiltinI3D(nn.Module):
-    """float32 [N, 3, 16, 64, 64] in -1..1 to float32 [N, 48].
+    """float32 [N, 3, 16, 64, 64] in -1..1 to float32 [N, 64].
 
     The change from frame to frame is an input of its own beside the picture: random filters over time would find it
     only as a small part of a large response.
@@ -136,7 +142,7 @@ class BuiltinI3D(nn.Module):
         picture = self.picture(x[:, :, 1:]).abs()  # [N, 8, 15, 32, 32]
         stem = torch.cat((picture, motion), dim=1)
         mixed = self.block(F.max_pool3d(stem, (1, 2, 2)))  # [N, 32, 15, 16, 16]
-        return torch.cat((_log_energy(stem), _log_energy(mixed)), dim=1)
+        return torch.cat((_log_energy(stem), _log_unevenness(stem), _log_energy(mixed)), dim=1)
 
 
 @functools.cache

@@ -150,14 +150,9 @@ def load_i3d_torchscript(path: Path, device: str = "cpu") -> Callable[[Tensor], 
         WeightsError: the file does not hold that program.
     """
     script = read_torchscript(path, device)
-
-    def logits(windows: Tensor) -> Tensor:
-        try:
-            features: Tensor = script(windows, rescale=True, resize=True, return_features=True)
-        except RuntimeError as cause:
-            if "return_features" in str(cause) or "keyword" in str(cause):
-                raise WeightsError(f"{path} is not the I3D program of StyleGAN-V: {cause}") from cause
-            raise
-        return features.reshape(len(windows), CLASSES)
-
-    return logits
+    switches = {"rescale": True, "resize": True, "return_features": True}
+    known = {argument.name for argument in script.forward.schema.arguments}
+    if not switches.keys() <= known:
+        missing = ", ".join(sorted(switches.keys() - known))
+        raise WeightsError(f"{path} is not the I3D program of StyleGAN-V: its forward takes no {missing}.")
+    return lambda windows: script(windows, **switches).reshape(len(windows), CLASSES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,10 @@ def read_torchscript(path: Path, device: str) -> Any:
         WeightsError: it cannot be read.
     """
     try:
-        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            # torch deprecates the format in which the files are published
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as cause:
         raise WeightsError(f"{path} cannot be read as TorchScript: {cause}. Fetch it again.") from cause
 

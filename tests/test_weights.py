@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+
+from lt_eval import weights
+from lt_eval.errors import StorageFullError, WeightsError
+from lt_eval.paths import weights_dir
+from lt_eval.weights import WeightFile, entry, fetch, path_of, require, verify
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+LINE = WeightFile(
+    name="net",
+    file="net.pth",
+    urls=("https://publisher.test/net.pth",),
+    sha256=DIGEST,
+    size=len(CONTENT),
+    licence="Apache-2.0",
+    used_by="a test",
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LT_EVAL_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "TABLE", (LINE, replace(LINE, name="unpinned", file="unpinned.pth", sha256=None)))
+    return tmp_path
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def client(answer: Answer) -> httpx.Client:
+    return httpx.Client(transport=httpx.MockTransport(answer))
+
+
+def ranged(request: httpx.Request) -> httpx.Response:
+    """Answer as a server that knows ranges."""
+    if wanted := request.headers.get("range"):
+        start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(CONTENT):
+            return httpx.Response(416, headers={"content-range": f"bytes */{len(CONTENT)}"})
+        span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+        return httpx.Response(206, content=CONTENT[start:], headers={"content-range": span})
+    return httpx.Response(200, content=CONTENT)
+
+
+def whole(request: httpx.Request) -> httpx.Response:
+    """Answer as a server that ignores ranges."""
+    return httpx.Response(200, content=CONTENT)
+
+
+class Cut(httpx.SyncByteStream):
+    """A body that breaks off."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.content
+        raise httpx.ReadError("connection reset")
+
+
+def test_fetch_writes_the_file_and_nothing_else(folder: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    path = fetch("net", lambda *bytes_: seen.append(bytes_), client=client(ranged))
+    assert path == folder / "net.pth"
+    assert path.read_bytes() == CONTENT
+    assert sorted(p.name for p in folder.iterdir()) == ["net.pth", "net.pth.sha256"]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_fetch_leaves_a_file_that_is_here_alone(folder: Path) -> None:
+    (folder / "net.pth").write_bytes(CONTENT)
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("the network was asked")
+
+    assert fetch("net", client=client(refuse)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("server", [ranged, whole])
+@pytest.mark.parametrize("here", [1, 1000, len(CONTENT) - 1])
+def test_a_broken_download_goes_on(folder: Path, server: Answer, here: int) -> None:
+    (folder / "net.pth.part").write_bytes(CONTENT[:here])
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["range"])
+        return server(request)
+
+    assert fetch("net", client=client(answer)).read_bytes() == CONTENT
+    assert asked == [f"bytes={here}-"]
+
+
+def test_a_cut_is_taken_up_again_in_the_same_fetch() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("range", ""))
+        if len(asked) == 1:
+            return httpx.Response(200, stream=Cut(CONTENT[:5000]))
+        return ranged(request)
+
+    assert fetch("net", client=client(answer)).read_bytes() == CONTENT
+    assert asked == ["", "bytes=5000-"]
+
+
+def test_after_too_many_cuts_the_part_stays_for_the_next_time(folder: Path) -> None:
+    def cutting(request: httpx.Request) -> httpx.Response:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        span = {"content-range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+        return httpx.Response(206, stream=Cut(CONTENT[start : start + 100]), headers=span)
+
+    with pytest.raises(WeightsError, match="connection reset"):
+        fetch("net", client=client(cutting))
+    assert not (folder / "net.pth").exists()
+    assert (folder / "net.pth.part").read_bytes() == CONTENT[:400]
+    assert fetch("net", client=client(ranged)).read_bytes() == CONTENT
+
+
+def test_a_complete_part_is_only_checked(folder: Path) -> None:
+    (folder / "net.pth.part").write_bytes(CONTENT)
+    assert fetch("net", client=client(ranged)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("leftover", [b"of another file", b"x" * (len(CONTENT) + 5)])
+def test_a_part_of_another_file_is_replaced(folder: Path, leftover: bytes) -> None:
+    (folder / "net.pth.part").write_bytes(leftover)
+    assert fetch("net", client=client(ranged)).read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_leaves_nothing(folder: Path) -> None:
+    with pytest.raises(WeightsError) as refusal:
+        fetch("net", client=client(lambda _: httpx.Response(200, content=b"changed")))
+    assert DIGEST in str(refusal.value)
+    assert hashlib.sha256(b"changed").hexdigest() in str(refusal.value)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_mirror_is_asked_when_the_publisher_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirrored = replace(LINE, urls=("https://gone.test/net", "https://changed.test/net", "https://mirror.test/net"))
+    monkeypatch.setattr(weights, "TABLE", (mirrored,))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "gone.test":
+            return httpx.Response(404)
+        return httpx.Response(200, content=b"changed") if request.url.host == "changed.test" else whole(request)
+
+    assert fetch("net", client=client(answer)).read_bytes() == CONTENT
+
+
+def test_a_web_page_is_not_taken_for_weights(folder: Path) -> None:
+    page = httpx.Response(200, html="<p>Confirm the download</p>")
+    with pytest.raises(WeightsError, match="sent a web page"):
+        fetch("unpinned", client=client(lambda _: page))
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_network_the_message_says_what_to_copy_where(folder: Path) -> None:
+    def unreachable(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Name or service not known")
+
+    with pytest.raises(WeightsError) as refusal:
+        fetch("net", client=client(unreachable))
+    for word in (
+        "net.pth",
+        "1.0 MB",
+        LINE.urls[0],
+        "Name or service not known",
+        str(folder / "net.pth"),
+        "HTTPS_PROXY",
+    ):
+        assert word in str(refusal.value)
+
+
+def test_a_full_disk_is_said_as_such(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    transport = client(whole)
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StorageFullError, match=r"net\.pth\.part.*No space left.*LT_EVAL_WEIGHTS"):
+        fetch("net", client=transport)
+
+
+def test_over_a_real_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[str] = []
+
+    class Cutting(BaseHTTPRequestHandler):
+        """Breaks the first connection after a third of the file."""
+
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range", "")
+            requests.append(wanted)
+            start = int(wanted.removeprefix("bytes=").removesuffix("-") or 0)
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.end_headers()
+            self.wfile.write(CONTENT[start:] if start else CONTENT[: len(CONTENT) // 3])
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Cutting)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/net.pth"
+        monkeypatch.setattr(weights, "TABLE", (replace(LINE, urls=(url,)),))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert fetch("net").read_bytes() == CONTENT
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert requests == ["", f"bytes={len(CONTENT) // 3}-"]
+
+
+def test_a_damaged_file_is_refused_wherever_it_is_asked_for(folder: Path) -> None:
+    (folder / "net.pth").write_bytes(CONTENT[:-1])
+    for attempt in (lambda: require("net"), lambda: verify("net"), lambda: fetch("net", client=client(whole))):
+        with pytest.raises(WeightsError, match=f"is not the published file.*expected {DIGEST}"):
+            attempt()
+
+
+def test_an_unpinned_file_is_recorded_at_first_use(folder: Path) -> None:
+    path = folder / "unpinned.pth"
+    path.write_bytes(b"first")
+    assert verify("unpinned") == hashlib.sha256(b"first").hexdigest()
+    path.write_bytes(b"second")
+    with pytest.raises(WeightsError, match=r"first used here.*delete unpinned\.pth\.sha256 too"):
+        require("unpinned")
+    (folder / "unpinned.pth.sha256").unlink()
+    assert require("unpinned") == path
+
+
+def test_an_unchanged_file_is_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "net.pth").write_bytes(CONTENT)
+    hashed: list[Path] = []
+    original = weights.sha256_of
+
+    def counting(path: Path) -> str:
+        hashed.append(path)
+        return original(path)
+
+    monkeypatch.setattr(weights, "sha256_of", counting)
+    assert verify("net") == verify("net") == DIGEST
+    assert len(hashed) == 1
+    assert verify("net", rehash=True) == DIGEST
+    assert len(hashed) == 2
+
+
+def test_rehash_finds_what_size_and_time_hide(folder: Path) -> None:
+    path = folder / "net.pth"
+    path.write_bytes(CONTENT)
+    verify("net")
+    stamp = path.stat().st_mtime_ns
+    path.write_bytes(b"\1" + CONTENT[1:])
+    os.utime(path, ns=(stamp, stamp))
+    with pytest.raises(WeightsError, match="is not the published file"):
+        verify("net", rehash=True)
+
+
+def test_a_forged_record_does_not_replace_the_published_checksum(folder: Path) -> None:
+    path = folder / "net.pth"
+    path.write_bytes(b"other")
+    stamp = f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
+    (folder / "net.pth.sha256").write_text(f"{hashlib.sha256(b'other').hexdigest()} {stamp}\n")
+    with pytest.raises(WeightsError, match="is not the published file"):
+        verify("net")
+
+
+def test_require_takes_the_alternative_that_is_here(folder: Path) -> None:
+    (folder / "unpinned.pth").write_bytes(b"weights")
+    assert require("net", "unpinned") == folder / "unpinned.pth"
+    with pytest.raises(WeightsError) as refusal:
+        require("net")
+    for word in ("net.pth", "1.0 MB", "Apache-2.0", "lt-eval weights fetch net", LINE.urls[0], "--weights builtin"):
+        assert word in str(refusal.value)
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(WeightsError, match="Did you mean 'unpinned'"):
+        entry("unpined")
+
+
+def test_the_folder_is_taken_from_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights_dir() == folder
+    monkeypatch.delenv("LT_EVAL_WEIGHTS")
+    monkeypatch.setenv("LT_EVAL_CACHE", "~/elsewhere")
+    assert weights_dir() == Path.home() / "elsewhere" / "weights"
+    monkeypatch.delenv("LT_EVAL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert path_of("net") == Path.home() / ".cache" / "lt-eval" / "weights" / "net.pth"
+
+
+def test_the_table_is_well_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    names = [line.name for line in weights.TABLE]
+    assert len(set(names)) == len(names) == len({line.file for line in weights.TABLE})
+    for line in weights.TABLE:
+        assert all(url.startswith("https://") for url in line.urls)
+        assert line.sha256 is None or (len(line.sha256) == 64 and set(line.sha256) <= set("0123456789abcdef"))
+        assert (line.size is None) == (line.sha256 is None)
+        assert line.licence and line.used_by
+    inception = entry("inception")
+    assert inception.sha256 is not None
+    assert inception.file.endswith(f"-{inception.sha256[:8]}.pth")  # the name carries the first digits
+
+
+def test_import_is_free() -> None:
+    program = "import sys, lt_eval.weights; assert not {'torch', 'httpx'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", program], check=True)
