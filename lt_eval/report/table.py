@@ -28,6 +28,8 @@ PAPER_ORDER = (
 )
 """The columns of Tables 1 and 2, in their order; others follow."""
 
+DATASET_TITLES = ("HDTF", "AVSpeech", "CelebV-HQ")
+
 _NOT_MEASURED = "not measured in this run"
 _NOT_PUBLISHED = "not in the published table"
 
@@ -137,6 +139,7 @@ def wide(summaries: Sequence[Summary], *, with_paper: str | None = None) -> Tabl
     Raises:
         UnknownNameError: there is no such published table.
     """
+    summaries = [_titled(summary) for summary in summaries]
     beside = published.choose(with_paper, tuple(summaries)) if with_paper else ()
     headers = _headers([*summaries, *beside])
     alone = list(beside)
@@ -158,6 +161,7 @@ def differences(summaries: Sequence[Summary]) -> Table:
 
     The mark is "gain" or "loss" where the interval excludes 0, by the column's better direction.
     """
+    summaries = [_titled(summary) for summary in summaries]
     headers = tuple(h for h in _headers(summaries) if any(_has_difference(s, h) for s in summaries))
     blocks = []
     for summary in summaries:
@@ -199,11 +203,18 @@ def _place(header: Header) -> int:
     return PAPER_ORDER.index(base) if base in PAPER_ORDER else len(PAPER_ORDER)
 
 
-def _same_dataset(one: Summary, other: Summary) -> bool:
-    def plain(name: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", name.casefold())
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
 
-    return plain(one.dataset) == plain(other.dataset)
+
+def _same_dataset(one: Summary, other: Summary) -> bool:
+    return _plain(one.dataset) == _plain(other.dataset)
+
+
+def _titled(summary: Summary) -> Summary:
+    """Write a data set's name as its authors do: "celebvhq" is what one types."""
+    titles = {_plain(title): title for title in DATASET_TITLES}
+    return replace(summary, dataset=titles.get(_plain(summary.dataset), summary.dataset))
 
 
 def _rows(summary: Summary, headers: Sequence[Header]) -> tuple[TableRow, ...]:
@@ -290,7 +301,7 @@ def _notes(table: Table, summaries: Sequence[Summary]) -> tuple[str, ...]:
     notes: list[str] = []
     if table.has_interval:
         notes.append("[low, high] is the 95 % interval of the value before it.")
-    notes += [_coverage_note(s, many=len(measured) > 1) for s in measured if any(c.total for c in s.cells)]
+    notes += [_coverage_note(s, many=len(measured) > 1) for s in measured if any(c.n for c in s.cells)]
     notes += [_floor_note(s, many=len(measured) > 1) for s in measured if s.floors]
     notes += _missing_notes(table)
     said: dict[str, list[str]] = {}
@@ -320,7 +331,10 @@ def _floor_note(summary: Summary, *, many: bool) -> str:
         f"{name} {number(value, summary.columns[name].digits if name in summary.columns else 2)}"
         for name, value in summary.floors.items()
     )
-    return f"{prefix}Floor at this N, what two samples of one distribution would give: {floors}."
+    return (
+        f"{prefix}Floor at this N, what two independent samples of one distribution would give: {floors}. A method made "
+        "from its references can lie below it."
+    )
 
 
 def _missing_notes(table: Table) -> list[str]:

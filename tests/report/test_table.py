@@ -103,7 +103,7 @@ def test_notes_hold_floors_footnotes_and_completeness() -> None:
 
 def test_published_rows_join_the_block_of_their_data_set_and_follow_ours() -> None:
     table = wide([replace(summary(), dataset="hdtf")], with_paper="table1")
-    assert [block.dataset for block in table.blocks] == ["hdtf", "AVSpeech", "CelebV-HQ"]
+    assert [block.dataset for block in table.blocks] == ["HDTF", "AVSpeech", "CelebV-HQ"]
     flags = [row.published for row in table.blocks[0].rows]
     assert flags == [False] * 4 + [True] * 7
 
