@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test check parity format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lt-eval single --dataset demo --out results/demo
@@ -17,6 +17,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Features of our networks against those of the public code on the same seeded weights. The public packages go to the
+# cache folder, not into the environment; the tests use them from then on.
+parity: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/parity/fid_fvd.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lt_eval.errors import UnscorableError
-from lt_eval.metrics.frechet import frechet_distance, frechet_floor, frechet_infinity, frechet_influence
+from lt_eval.metrics.frechet import (
+    frechet_distance,
+    frechet_floor,
+    frechet_infinity,
+    frechet_infinity_influence,
+    frechet_influence,
+)
 from lt_eval.metrics.kid import kernel_distance, kernel_floor, kernel_influence
 from lt_eval.records import Column
 
@@ -67,13 +73,16 @@ class FeatureDistances:
         return frechet_distance(generated, reference, ddof=self.ddof)
 
     def influence(self, generated: Sequence[Features], reference: Sequence[Features]) -> dict[str, Influence]:
-        """Return each clip's pull on the columns whose derivative is known; the extrapolation has none."""
+        """Return each clip's pull on each column that has a value."""
+        few = min(len(generated), len(reference)) < 2
         found: dict[str, Influence] = {}
         for name, kind in self.statistics.items():
             if kind == "frechet":
                 found[name] = frechet_influence(generated, reference, ddof=self.ddof)
             elif kind == "kernel":
                 found[name] = kernel_influence(generated, reference)
+            elif not few:
+                found[name] = frechet_infinity_influence(generated, reference, ddof=self.ddof, seed=self.seed)
         return found
 
     def floor(self, reference: Sequence[Features], clips: int) -> dict[str, float]:

@@ -142,7 +142,7 @@ class FID:
         return self._distances.distance(generated, reference)
 
     def influence(self, generated: Sequence[Features], reference: Sequence[Features]) -> Mapping[str, Influence]:
-        """Return each clip's pull on FID and KID."""
+        """Return each clip's pull on each column."""
         return self._distances.influence(generated, reference)
 
     def floor(self, reference: Sequence[Features], clips: int) -> Mapping[str, float]:

@@ -110,10 +110,12 @@ def test_few_clips_leave_out_what_needs_more() -> None:
     assert "FID (builtin)" not in BUILTIN.floor(one, 1)
 
 
-def test_influence_and_floor_have_the_same_columns() -> None:
+def test_every_value_has_an_influence_and_every_distance_a_floor() -> None:
     generated, reference = some_features(8), some_features(8, 1)
     pulls = BUILTIN.influence(generated, reference)
-    assert pulls.keys() == BUILTIN.floor(reference, 8).keys() == {"FID (builtin)", "KID (builtin)"}
+    assert pulls.keys() == BUILTIN.distance(generated, reference).keys() == BUILTIN.columns.keys()
+    assert BUILTIN.floor(reference, 8).keys() == {"FID (builtin)", "KID (builtin)"}
+    assert BUILTIN.influence(generated[:1], reference).keys() == BUILTIN.distance(generated[:1], reference).keys()
     for pull in pulls.values():
         assert pull.generated.shape == pull.reference.shape == (8,)
         assert pull.generated.sum() == pytest.approx(0, abs=1e-8)

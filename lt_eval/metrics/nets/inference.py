@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lt_eval.errors import WeightsError
+from lt_eval.errors import SpecError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 
 
 def resolve_device(device: str) -> str:
-    """Return "cuda" or "cpu" for "auto", anything else as given."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return "cuda" or "cpu" for "auto", else the device as given.
+
+    Raises:
+        SpecError: torch has no such device here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as cause:
+        raise SpecError(
+            f"device {device!r} cannot be used here: {str(cause).splitlines()[0].rstrip('.')}. Use auto or cpu."
+        ) from cause
+    return device
 
 
 @contextlib.contextmanager
