@@ -332,8 +332,8 @@ def _floor_note(summary: Summary, *, many: bool) -> str:
         for name, value in summary.floors.items()
     )
     return (
-        f"{prefix}Floor at this N, what two independent samples of one distribution would give: {floors}. A method made "
-        "from its references can lie below it."
+        f"{prefix}Floor at this N, what two independent samples of one distribution would give: {floors}. "
+        "A method made from its references can lie below it."
     )
 
 
