@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,13 @@ MAX_ROWS = 12_500
 """100 clips of 125 frames: every frame of the usual comparison counts."""
 
 _BLOCK_ROWS = 1024
+
+
+class _Thinned(NamedTuple):
+    """The rows [N, D] of all clips, one clip after the other, and how many rows each has."""
+
+    values: NDArray[np.floating[Any]]
+    counts: NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,16 +141,30 @@ def _within(clips: Sequence[Features], max_rows: int) -> _Sums:
     return _WITHIN[max_rows].get(lambda: _kernel_sums(_thinned(clips, max_rows), None), clips)
 
 
-def _thinned(clips: Sequence[Features], max_rows: int) -> list[Features]:
-    """Return the clips, each with the same share of its rows, so that they have about `max_rows` in all."""
-    rows = sum(len(clip) for clip in checked_clips(clips))
+def _thinned(clips: Sequence[Features], max_rows: int) -> _Thinned:
+    """Return the rows of all clips, each with the same share of its own, so that they are about `max_rows` in all.
+
+    Clips are read twice, one at a time, into one array: at the limit and 2048 wide it holds 100 MiB, whatever the
+    number of clips.
+    """
+    lengths, dtypes, width = [], set(), 0
+    for clip in checked_clips(clips):
+        lengths.append(len(clip))
+        dtypes.add(clip.dtype)
+        width = clip.shape[1]
+    rows = sum(lengths)
     if rows < 2:
         raise UnscorableError(
             "too_few_rows",
             f"a kernel distance compares rows with other rows of their set, so it needs at least 2; the clips gave "
             f"{rows}. Score more or longer clips.",
         )
-    return [clip[_even_rows(len(clip), min(max_rows / rows, 1.0))] for clip in clips]
+    chosen = [_even_rows(length, min(max_rows / rows, 1.0)) for length in lengths]
+    counts = np.array([len(indices) for indices in chosen])
+    values = np.empty((counts.sum(), width), np.result_type(*dtypes))
+    for clip, indices, end in zip(clips, chosen, counts.cumsum(), strict=True):
+        values[end - len(indices) : end] = clip[indices]
+    return _Thinned(values, counts)
 
 
 def _even_rows(rows: int, share: float) -> NDArray[np.intp]:
@@ -151,12 +172,10 @@ def _even_rows(rows: int, share: float) -> NDArray[np.intp]:
     return np.asarray((np.arange(kept) + 0.5) * rows / max(kept, 1), dtype=np.intp)
 
 
-def _kernel_sums(first: Sequence[Features], second: Sequence[Features] | None) -> _Sums:
+def _kernel_sums(first: _Thinned, second: _Thinned | None) -> _Sums:
     """Sum the kernel over the row pairs of each pair of clips; without a second set, of the first with itself."""
-    rows = np.array([len(clip) for clip in first])
-    columns = rows if second is None else np.array([len(clip) for clip in second])
-    left = np.concatenate(first)
-    right = left if second is None else np.concatenate(second)
+    left, rows = first
+    right, columns = first if second is None else second
     check_widths(left.shape[1], right.shape[1])
     sums = np.zeros((len(rows), len(columns)))
     left_clip, right_clip = np.repeat(np.arange(len(rows)), rows), np.repeat(np.arange(len(columns)), columns)
