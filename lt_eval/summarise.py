@@ -222,7 +222,13 @@ def _distance(metric: SetMetric, generated: _Set, reference: _Set) -> _Measured:
         return _Measured(generated.ids, values, metric.influence(generated.features, reference.features))
     if len(generated.ids) < 2 or len(reference.ids) < 2:
         return _Measured(generated.ids, values, {})
-    influence = stats.jackknife_influence(metric.distance, generated.features, reference.features)
+    influence = stats.jackknife_influence(
+        metric.distance,
+        generated.features,
+        reference.features,
+        generated_ids=generated.ids,
+        reference_ids=reference.ids,
+    )
     return _Measured(generated.ids, values, influence)
 
 
