@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check parity format clean
+.PHONY: demo test check parity extras format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lt-eval single --dataset demo --out results/demo
@@ -22,6 +22,10 @@ check: $(VENV)/.installed-dev
 # cache folder, not into the environment; the tests use them from then on.
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
+
+# The optional packages too: with them no test of the executors and decoders is skipped.
+extras: $(VENV)/.installed-dev
+	$(PIP) --editable '.[dev,ray,decord]'
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
