@@ -121,6 +121,10 @@ def single(
     _publish(folder)
     if outcome.failures:
         say(f"{len(outcome.failures)} rows have no value; the report lists each with its reason. Exit code 1.")
+    elif outcome.lacking:
+        names = ", ".join(dict.fromkeys(f"{cell.column} of {cell.method}" for cell in outcome.lacking))
+        say(f"Cells without a value: {names}; the notes under the table say why. Exit code 1.")
+    if outcome.failures or outcome.lacking:
         raise typer.Exit(1)
 
 

@@ -7,8 +7,6 @@ measure  task -> rows and features; runs here, in a worker process or on Ray, wi
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
 import json
 import time
 import traceback
@@ -17,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lt_eval import fingerprint
 from lt_eval.errors import MissingClipError, SampleError, SpecError, UnscorableError, UsageError, reason_of
 from lt_eval.execution import WorkerLost, map_tasks
-from lt_eval.interfaces import ClipMetric, HasFingerprint, SetMetric
-from lt_eval.records import GROUND_TRUTH, Dialogue, Failure, MediaPolicy, Row, Sample
+from lt_eval.interfaces import ClipMetric, SetMetric
+from lt_eval.records import Dialogue, Failure, MediaPolicy, Row, Sample
 from lt_eval.registry import create
 from lt_eval.store import key_of
 
@@ -89,37 +88,19 @@ def plan_metric(spec: MetricSpec, offered: Mapping[str, Any]) -> MetricPlan:
         UsageError: unknown metric, wrong option, missing weights.
         SpecError: it is not a metric of single clips or of sets of clips.
     """
-    options, other = json.dumps(dict(spec.options), sort_keys=True), json.dumps(dict(offered), sort_keys=True)
+    try:
+        options, other = json.dumps(dict(spec.options), sort_keys=True), json.dumps(dict(offered), sort_keys=True)
+    except TypeError as cause:
+        raise SpecError(
+            f"[metric.{spec.name}]: options are numbers, texts, true or false, and lists of them: {cause}."
+        ) from None
     metric = _make(spec.name, options, other)
     if not is_set_metric(metric) and not callable(getattr(metric, "score", None)):
         raise SpecError(
             f"metric {spec.name!r} ({type(metric).__name__}) has neither score(sample) nor features(clip) and "
             "distance(generated, reference); see docs/plugins.md."
         )
-    if isinstance(metric, HasFingerprint):
-        fingerprint = metric.fingerprint
-    else:
-        source = inspect.getsourcefile(type(metric))
-        code = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
-        fingerprint = key_of(repr(metric), code)
-    return MetricPlan(spec.name, options, other, fingerprint)
-
-
-@functools.lru_cache(maxsize=65536)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_key(path: Path | None) -> str:
-    """Return a file's sha256, or "" where there is no such file."""
-    if path is None:
-        return ""
-    try:
-        stat = path.stat()
-        return _sha256(path, stat.st_size, stat.st_mtime_ns) if path.is_file() else ""
-    except OSError:
-        return ""
+    return MetricPlan(spec.name, options, other, fingerprint.of_plugin(metric, spec.name, spec.options))
 
 
 def plan_clip(
@@ -144,13 +125,15 @@ def plan_clip(
         absent: why there is no clip; empty where there is one.
     """
     turn = dialogue.turns[0]
-    picture = (file_key(path), policy, turn.content)
+    picture = (fingerprint.of_decoding(), fingerprint.of_file(path), policy, turn.content)
     keys = []
     for plan in metrics:
         words: tuple[object, ...] = ()
         if not is_set_metric(load_metric(plan)):
-            words = (file_key(turn.speech), file_key(turn.reference), turn.text, dialogue.prompt)
-        keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, *picture, *words))
+            files = (turn.speech, turn.reference, dialogue.portrait)
+            words = (*map(fingerprint.of_file, files), turn.text, dialogue.prompt, plan.offered)
+        device = json.loads(plan.offered).get("device")
+        keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, device, *picture, *words))
     return ClipTask(dataset, method, dialogue, path, policy, tuple(metrics), tuple(keys), absent)
 
 
@@ -190,7 +173,7 @@ def measure_clip(task: ClipTask) -> ClipResult:
                 raise
             except SampleError as error:
                 row, found = _failed(task, index, Failure(reason_of(error), str(error))), None
-            except Exception as error:  # a plugin's bug on one clip must not cost the other clips
+            except (Exception, SystemExit) as error:  # a plugin's bug on one clip must not cost the other clips
                 failure = Failure("metric_error", f"{plan.name}: {type(error).__name__}: {error}")
                 row, found = _failed(task, index, failure, traceback=traceback.format_exc()), None
             seconds = round(time.perf_counter() - started, 4)
@@ -268,8 +251,3 @@ def absent_message(method: str, dialogue: Dialogue, folder: Path) -> str:
     """Return the failure message of a clip that a method's folder does not hold."""
     finding = f"{method} has no clip for sample {dialogue.id!r}"
     return str(MissingClipError(folder, finding, f"Put {dialogue.id}.mp4 there; it counts as a failure until then."))
-
-
-def is_ground_truth(method: str) -> bool:
-    """Return whether a row of the table is the references themselves."""
-    return method == GROUND_TRUTH

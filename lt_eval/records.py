@@ -219,6 +219,7 @@ class Summary:
         floors: column -> the value that two samples of the same distribution would give at this N.
         contributions: method -> column -> sample id -> the clip's value, or its pull on a set metric.
         footnotes: what a reader must know of each column: mode, weights, preprocessing, policy.
+        keys: of the rows that it was made from; a run folder also holds rows of earlier settings.
     """
 
     dataset: str
@@ -229,6 +230,7 @@ class Summary:
     floors: Mapping[str, float] = field(default_factory=dict)
     contributions: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     footnotes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON types."""
@@ -246,4 +248,5 @@ class Summary:
             floors=dict(data["floors"]),
             contributions=data["contributions"],
             footnotes=tuple(data["footnotes"]),
+            keys=tuple(data["keys"]),
         )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lt_eval.errors import DatasetError, UnscorableError
+from lt_eval import fingerprint
+from lt_eval.errors import DatasetError, StoreError, UnscorableError
 from lt_eval.records import Column, Dialogue, Failure, Row
 from lt_eval.store import key_of
 
@@ -83,7 +84,8 @@ def generate(generator: Generator, dialogue: Dialogue, seed: int) -> Iterator[tu
     with generator.session(portrait, prompt=dialogue.prompt, seed=seed) as session:
         for chunk in session.speak(iter([audio]), text=dialogue.turns[0].text):
             spent += time.perf_counter() - mark
-            yield spent, chunk
+            if len(chunk):  # a chunk without pixels shows a viewer nothing: what it took counts for the next one
+                yield spent, chunk
             mark = time.perf_counter()
 
 
@@ -115,24 +117,40 @@ def render_clip(generator: Generator, dialogue: Dialogue, out: Path, *, seed: in
 
 
 def render_row(
-    generator: Generator, fingerprint: str, dataset: str, method: str, dialogue: Dialogue, out: Path, *, seed: int
+    generator: Generator, identity: str, dataset: str, method: str, dialogue: Dialogue, out: Path, *, seed: int
 ) -> Row:
-    """Render one clip and return its row of measured times, or of the failure."""
-    key = render_key(fingerprint, method, dialogue, seed)
+    """Render one clip and return its row of measured times, or of the failure.
+
+    Raises:
+        DatasetError: the item cannot drive a generator, and so no other will.
+        StoreError: the clip cannot be written, the disk being full among other reasons.
+    """
+    key = render_key(identity, method, dialogue, seed)
     row = Row(dataset, method, dialogue.id, 0, METRIC, key, clip=str(out))
     try:
         rendered = render_clip(generator, dialogue, out, seed=seed)
-    except DatasetError:
+    except (DatasetError, StoreError):
         raise
     except Exception as error:  # one failed generation must not cost the others
         message = str(error) if isinstance(error, UnscorableError) else f"{type(error).__name__}: {error}"
         out.unlink(missing_ok=True)
         return Row(**{**row.__dict__, "clip": "", "failure": Failure("generation_failed", message)})
     values = {"Throughput": rendered.throughput_fps, "Latency": rendered.first_frame_s}
-    details = {"frames": rendered.frames, "arrivals_s": [round(seconds, 6) for seconds, _ in rendered.arrivals]}
+    details = {
+        "frames": rendered.frames,
+        "sha256": fingerprint.of_file(out),
+        "arrivals_s": [round(seconds, 6) for seconds, _ in rendered.arrivals],
+    }
     return Row(**{**row.__dict__, "values": values, "details": details})
 
 
-def render_key(fingerprint: str, method: str, dialogue: Dialogue, seed: int) -> str:
-    """Return the key of a rendered clip: the generator, its options, the item and the seed."""
-    return key_of("render-1", fingerprint, method, dialogue.id, dialogue.prompt, seed)
+def render_key(identity: str, method: str, dialogue: Dialogue, seed: int) -> str:
+    """Return the key of a rendered clip: the generator with its options and code, all of the item, the seed."""
+    turn = dialogue.turns[0]
+    conditions = (fingerprint.of_file(turn.speech), fingerprint.of_file(dialogue.portrait), turn.text, dialogue.prompt)
+    return key_of("render-1", identity, method, dialogue.id, *conditions, seed)
+
+
+def is_rendered(row: Row | None, path: Path) -> bool:
+    """Return whether `path` still is the clip that this row timed; other options may have written over it since."""
+    return row is not None and row.failure is None and row.details.get("sha256") == fingerprint.of_file(path)

@@ -233,12 +233,21 @@ def _method(name: str, table: Any) -> MethodSpec:
     method = _record(MethodSpec, {"name": name, **table}, f"method.{name}")
     if (method.clips is None) == (method.generator is None):
         raise SpecError(f"method {name!r}: give either clips = FOLDER or generator = NAME, and not both.")
-    if name == GROUND_TRUTH or not name or "/" in name or name.startswith("."):
-        raise SpecError(
-            f"method {name!r}: the name is a row of the table and a folder; it cannot be {GROUND_TRUTH!r}, be empty, "
-            "start with a dot or hold a slash."
-        )
+    check_method_name(name)
     return dataclasses.replace(method, options=options)
+
+
+def check_method_name(name: str) -> None:
+    """Refuse a method's name that cannot be a row of the table and a folder.
+
+    Raises:
+        SpecError: it is taken, empty, too long, or no name of a folder.
+    """
+    if name == GROUND_TRUTH or not name or len(name) > 100 or name.startswith(".") or set(name) & set("/\\\0\n\r"):
+        raise SpecError(
+            f"method {name[:120]!r}: the name is a row of the table and a folder; it cannot be {GROUND_TRUTH!r}, "
+            "be empty or longer than 100 characters, start with a dot, or hold a slash, a backslash or a line break."
+        )
 
 
 def _media(table: Mapping[str, Any]) -> MediaPolicy:

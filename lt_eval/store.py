@@ -117,7 +117,13 @@ class FeatureFiles(Sequence["Features"]):
             return FeatureFiles(self.paths[index])
         import numpy as np
 
-        features: Features = np.load(self.paths[index], allow_pickle=False)
+        try:
+            features: Features = np.load(self.paths[index], allow_pickle=False)
+        except (OSError, ValueError, EOFError) as cause:
+            raise StoreError(
+                f"{self.paths[index]}: cached features that cannot be read ({cause}). Delete the file, and the run's "
+                "command measures that clip again."
+            ) from cause
         return features
 
 
@@ -199,7 +205,9 @@ class RunStore:
         return {key: row for key, row in rows.items() if not row.features or self.features_path(row.features).is_file()}
 
     def write_manifest(self, data: Mapping[str, Any]) -> None:
-        """Replace manifest.json."""
+        """Replace manifest.json, and take back the tables of before: they may be of other settings."""
+        for old in (self.root / "summary.json", self.root / "report" / "index.html", *self.root.glob("tables/*")):
+            old.unlink(missing_ok=True)
         write_json(self.root / "manifest.json", data)
 
     def write_summary(self, summary: Summary) -> None:

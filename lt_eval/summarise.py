@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from lt_eval import stats
-from lt_eval.errors import SampleError, UnscorableError
+from lt_eval.errors import LtEvalError, SampleError, UnscorableError
 from lt_eval.interfaces import HasFloor, HasInfluence, Influence, SetMetric
 from lt_eval.measure import MetricPlan, is_set_metric, load_metric
 from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Row, Summary
@@ -95,6 +97,7 @@ def summarise(
         table.floors,
         table.contributions,
         (*footnotes, *table.notes),
+        tuple(sorted(row.key for row in rows)),
     )
 
 
@@ -195,7 +198,8 @@ def _set_columns(
             _set_differences(table, metric, sets, method, cast("str", base), measured)
     if isinstance(metric, HasFloor) and len(reference.ids) > 1:
         with contextlib.suppress(SampleError):
-            table.floors.update(metric.floor(reference.features, len(reference.ids)))
+            floors = metric.floor(reference.features, len(reference.ids))
+            table.floors.update({name: float(value) for name, value in floors.items() if math.isfinite(value)})
 
 
 @dataclass(frozen=True)
@@ -217,19 +221,24 @@ def _read_set(table: _Table, rows: Mapping[str, Row], features_path: Callable[[s
 
 
 def _distance(metric: SetMetric, generated: _Set, reference: _Set) -> _Measured:
-    values = dict(metric.distance(generated.features, reference.features))
-    if isinstance(metric, HasInfluence):
-        return _Measured(generated.ids, values, metric.influence(generated.features, reference.features))
-    if len(generated.ids) < 2 or len(reference.ids) < 2:
-        return _Measured(generated.ids, values, {})
-    influence = stats.jackknife_influence(
-        metric.distance,
-        generated.features,
-        reference.features,
-        generated_ids=generated.ids,
-        reference_ids=reference.ids,
-    )
-    return _Measured(generated.ids, values, influence)
+    """Compare two sets; whatever a plugin does wrong becomes a reason, and costs no other metric its columns."""
+    sides = generated.features, reference.features
+    try:
+        given = {name: float(value) for name, value in metric.distance(*sides).items()}
+        values = {name: value for name, value in given.items() if math.isfinite(value)}
+        influence: Mapping[str, Influence] = {}
+        if isinstance(metric, HasInfluence):
+            influence = metric.influence(*sides)
+        elif min(len(generated.ids), len(reference.ids)) > 1:
+            influence = stats.jackknife_influence(
+                metric.distance, *sides, generated_ids=generated.ids, reference_ids=reference.ids
+            )
+    except LtEvalError:
+        raise
+    except Exception as cause:
+        raise UnscorableError("metric_error", f"{type(metric).__name__}: {type(cause).__name__}: {cause}") from cause
+    pulls = {name: pull for name, pull in influence.items() if np.isfinite(np.concatenate(pull)).all()}
+    return _Measured(generated.ids, values, pulls)
 
 
 def _set_cell(

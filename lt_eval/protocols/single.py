@@ -5,13 +5,14 @@ Ground truth is measured like any other method, once; every method is compared w
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lt_eval import provenance
+from lt_eval import fingerprint, provenance
 from lt_eval.datasets.folder import match_clips
 from lt_eval.errors import DatasetError, SpecError, StoreError
 from lt_eval.interfaces import HasFootnotes, HasMethods
@@ -25,12 +26,12 @@ from lt_eval.measure import (
     plan_metric,
     remaining,
 )
-from lt_eval.records import GROUND_TRUTH, Dialogue, MethodInfo, Row, Summary
-from lt_eval.registry import create, load, suggestion, targets
-from lt_eval.render import METRIC as RENDER
-from lt_eval.render import render_clip, render_key, render_row
-from lt_eval.spec import MethodSpec, RunSpec
-from lt_eval.store import RunStore, key_of, read_json
+from lt_eval.records import GROUND_TRUTH, Cell, Dialogue, MethodInfo, Row, Summary
+from lt_eval.registry import create, suggestion, targets
+from lt_eval.render import COLUMNS as RENDER_COLUMNS
+from lt_eval.render import is_rendered, render_clip, render_key, render_row
+from lt_eval.spec import MethodSpec, RunSpec, check_method_name
+from lt_eval.store import RunStore, read_json
 from lt_eval.summarise import summarise
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ Progress = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its table, and the rows that failed."""
+    """A finished run: its table, the rows that failed, and the cells that should have a value and have none."""
 
     summary: Summary
     failures: tuple[Row, ...]
+    lacking: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Method:
     clips: Mapping[str, Path]
     folder: Path
     extra: tuple[str, ...] = ()
+    rendered: tuple[str, ...] = ()
 
 
 def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], None]) -> Outcome:
@@ -70,13 +73,15 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
     """
     spec = _resolved(spec)
     dataset = cast("Dataset", create("datasets", spec.dataset.name, spec.dataset.options))
-    plans = tuple(plan_metric(metric, {"weights": spec.weights, "device": spec.device}) for metric in spec.metrics)
-    dialogues = tuple(dataset[i] for i in range(min(len(dataset), spec.limit or len(dataset))))
-    if not dialogues:
-        raise DatasetError(f"data set {spec.dataset.name!r} holds no sample; there is nothing to measure.")
+    offered = {"weights": spec.weights, "device": spec.device, "seed": spec.seed}
+    plans = tuple(plan_metric(metric, offered) for metric in spec.metrics)
+    _refuse_shared_columns(plans)
+    everything = tuple(dataset[i] for i in range(len(dataset)))
+    _check_dialogues(spec.dataset.name, everything)
+    dialogues = everything[: spec.limit]
     with RunStore(out) as store:
         _refuse_other_dataset(out, spec.dataset.name, dataset.version)
-        methods = _methods(spec, dataset, dialogues, store, progress, say)
+        methods = _methods(spec, dataset, everything, store, progress, say)
         store.write_manifest(_manifest(spec, dataset, dialogues, plans, methods, out))
         tasks = _tasks(spec, dialogues, plans, methods)
         todo = remaining(tasks, store.rows())
@@ -91,7 +96,7 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
         progress("summarise", 0, 1, "")
         rows = store.rows()
         wanted = {key: rows[key] for task in tasks for key in task.keys}
-        rendered = _rendered(rows, methods, dialogues)
+        rendered = [rows[key] for method in methods for key in method.rendered]
         summary = summarise(
             spec.dataset.name,
             tuple(method.info for method in methods),
@@ -105,7 +110,8 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
         )
         store.write_summary(summary)
         progress("summarise", 1, 1, "")
-    return Outcome(summary, tuple(row for row in [*wanted.values(), *rendered] if row.failure))
+    failures = tuple(row for row in [*wanted.values(), *rendered] if row.failure)
+    return Outcome(summary, failures, tuple(cell for cell in summary.cells if _is_lacking(cell, summary)))
 
 
 def _resolved(spec: RunSpec) -> RunSpec:
@@ -114,9 +120,45 @@ def _resolved(spec: RunSpec) -> RunSpec:
         raise SpecError(
             f"No data set was named. Use --dataset NAME ({names}), or --reference FOLDER for your own clips."
         )
-    if spec.weights != "auto":
+    if spec.weights == "auto":
+        spec = replace(spec, weights="builtin" if spec.dataset.name == "demo" else "official")
+    if spec.device == "cpu" or spec.execution.executor == "ray":  # on a cluster, the workers know their devices
         return spec
-    return replace(spec, weights="builtin" if spec.dataset.name == "demo" else "official")
+    from lt_eval.metrics.nets.inference import resolve_device
+
+    return replace(spec, device=resolve_device(spec.device))
+
+
+def _refuse_shared_columns(plans: Sequence[MetricPlan]) -> None:
+    owner: dict[str, str] = {}
+    for plan in plans:
+        for column in load_metric(plan).columns:
+            if column in owner:
+                raise SpecError(
+                    f"metrics {owner[column]!r} and {plan.name!r} both have a column {column!r}, and a table can show "
+                    "only one. Run them into two folders; `lt-eval report RUN1 RUN2` shows them together."
+                )
+            owner[column] = plan.name
+
+
+def _check_dialogues(name: str, dialogues: Sequence[Dialogue]) -> None:
+    if not dialogues:
+        raise DatasetError(f"data set {name!r} holds no sample; there is nothing to measure.")
+    seen: set[str] = set()
+    for dialogue in dialogues:
+        parts = Path(dialogue.id).parts
+        if not parts or Path(dialogue.id).is_absolute() or ".." in parts or "\0" in dialogue.id:
+            raise DatasetError(f"data set {name!r}: {dialogue.id!r} is no sample id; it names a file below a folder.")
+        if dialogue.id in seen:
+            raise DatasetError(f"data set {name!r} has two samples {dialogue.id!r}; every id must occur once.")
+        if not dialogue.turns:
+            raise DatasetError(f"data set {name!r}: sample {dialogue.id!r} has no turn; it needs at least one.")
+        seen.add(dialogue.id)
+
+
+def _is_lacking(cell: Cell, summary: Summary) -> bool:
+    own = cell.method == GROUND_TRUTH and summary.columns[cell.column].fixed_by_reference
+    return cell.value is None and not own and cell.column not in RENDER_COLUMNS
 
 
 def _refuse_other_dataset(out: Path, name: str, version: str) -> None:
@@ -139,12 +181,13 @@ def _refuse_other_dataset(out: Path, name: str, version: str) -> None:
 def _methods(
     spec: RunSpec,
     dataset: Dataset,
-    dialogues: Sequence[Dialogue],
+    everything: Sequence[Dialogue],
     store: RunStore,
     progress: Progress,
     say: Callable[[str], None],
 ) -> tuple[_Method, ...]:
     """Return the rows of the table, ground truth first; generators make their clips here."""
+    dialogues = everything[: spec.limit]
     references = {d.id: d.turns[0].reference for d in dialogues}
     known = {name: path.absolute() for name, path in references.items() if path is not None}
     # a data set of recordings alone has no ground truth: a row of failures would say something is wrong with it
@@ -153,6 +196,7 @@ def _methods(
     specs = [MethodSpec(name, clips=str(folder)) for name, folder in brought.items()] + list(spec.methods)
     names = [method.name for method in specs]
     for name in names:
+        check_method_name(name)
         if names.count(name) > 1:
             raise SpecError(f"method {name!r} is given twice; every row of the table needs a name of its own.")
     if spec.baseline is not None and spec.baseline not in names:
@@ -163,7 +207,7 @@ def _methods(
             found.append(_generated(spec, method, info, dialogues, store, progress))
             continue
         folder = Path(str(method.clips)).absolute()  # workers on other machines have another current folder
-        matched = match_clips(folder, [dataset[i].id for i in range(len(dataset))])
+        matched = match_clips(folder, [dialogue.id for dialogue in everything])
         matched = replace(
             matched,
             found={name: path for name, path in matched.found.items() if name in references},
@@ -186,27 +230,31 @@ def _generated(
     """Render what is not there yet, one clip after another: a timed generator has the machine for itself."""
     name = str(method.generator)
     generator = cast("Generator", create("generators", name, method.options, offered={"device": spec.device}))
-    module = load("generators", name).__module__
-    fingerprint = key_of(name, module, method.options)
+    identity = fingerprint.of_plugin(generator, name, method.options)
     folder = (store.root / "clips" / method.name).absolute()
+    paths = {dialogue.id: folder / f"{dialogue.id}.mp4" for dialogue in dialogues}
+    keys = {dialogue.id: render_key(identity, method.name, dialogue, spec.seed) for dialogue in dialogues}
     done = store.rows()
-    todo = []
-    for dialogue in dialogues:
-        row = done.get(render_key(fingerprint, method.name, dialogue, spec.seed))
-        if row is None or row.failure is not None or not Path(row.clip).is_file():
-            todo.append(dialogue)
-    if todo:
-        warm_up = folder / ".warm-up.mp4"
-        for _ in range(spec.warmups):
-            render_clip(generator, todo[0], warm_up, seed=spec.seed)
-        warm_up.unlink(missing_ok=True)
+    todo = [dialogue for dialogue in dialogues if not is_rendered(done.get(keys[dialogue.id]), paths[dialogue.id])]
+    _warm_up(generator, todo, folder / ".warm-up.mp4", spec)
     for number, dialogue in enumerate(todo, 1):
-        path = folder / f"{dialogue.id}.mp4"
-        row = render_row(generator, fingerprint, spec.dataset.name, method.name, dialogue, path, seed=spec.seed)
+        row = render_row(
+            generator, identity, spec.dataset.name, method.name, dialogue, paths[dialogue.id], seed=spec.seed
+        )
         store.append([row], {})
         progress("generate", number, len(todo), f"{method.name}/{dialogue.id}")
-    clips = {d.id: folder / f"{d.id}.mp4" for d in dialogues if (folder / f"{d.id}.mp4").is_file()}
-    return _Method(info, clips, folder)
+    made = store.rows()
+    clips = {i: path for i, path in paths.items() if made[keys[i]].failure is None}
+    return _Method(info, clips, folder, rendered=tuple(keys.values()))
+
+
+def _warm_up(generator: Generator, todo: Sequence[Dialogue], path: Path, spec: RunSpec) -> None:
+    """Generate without a clock, so that compilation and first allocations are not timed."""
+    for _ in range(spec.warmups if todo else 0):
+        # what fails here fails again below, where it becomes a row or stops the run
+        with contextlib.suppress(Exception):
+            render_clip(generator, todo[0], path, seed=spec.seed)
+    path.unlink(missing_ok=True)
 
 
 def _tasks(
@@ -229,12 +277,6 @@ def _tasks(
                 )
             )
     return tasks
-
-
-def _rendered(rows: Mapping[str, Row], methods: Sequence[_Method], dialogues: Sequence[Dialogue]) -> list[Row]:
-    wanted = {(method.info.name, dialogue.id) for method in methods for dialogue in dialogues}
-    newest = {(row.method, row.sample): row for row in rows.values() if row.metric == RENDER}
-    return [newest[pair] for pair in sorted(wanted & set(newest))]
 
 
 def _footnotes(spec: RunSpec, plans: Sequence[MetricPlan]) -> tuple[str, ...]:

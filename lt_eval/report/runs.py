@@ -32,14 +32,8 @@ def read_run(folder: Path) -> Run:
     """
     summary = read_summary(folder)
     manifest = read_json(folder / "manifest.json")
-    samples = manifest.get("dataset", {}).get("samples", ())
-    methods = {method.name for method in summary.methods}
-    newest = {}
-    for row in read_rows(folder):
-        # the file also holds rows of earlier settings of the same run
-        if row.method in methods and (not samples or row.sample in samples):
-            newest[row.method, row.sample, row.turn, row.metric] = row
-    return Run(folder, manifest, summary, tuple(newest.values()))
+    rows = {row.key: row for row in read_rows(folder)}
+    return Run(folder, manifest, summary, tuple(rows[key] for key in summary.keys if key in rows))
 
 
 def failures(run: Run) -> tuple[Row, ...]:

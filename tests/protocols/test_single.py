@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lt_eval.errors import DatasetError, SpecError, StoreError, UnknownNameError, WeightsError
 from lt_eval.protocols import single
 from lt_eval.protocols.single import Outcome
-from lt_eval.records import GROUND_TRUTH
+from lt_eval.records import GROUND_TRUTH, Frames
+from lt_eval.report.runs import read_run
 from lt_eval.spec import build, merge
-from lt_eval.store import RunStore, read_rows
+from lt_eval.store import RunStore, read_rows, read_summary
 from tests.clips import moving_frames, tone, write_clips, write_wav
 
 BRIGHTNESS, MEANS = "tests.test_measure:Brightness", "tests.test_measure:Means"
@@ -27,9 +33,10 @@ class Runner:
         self.refs = write_clips(root / "refs", ["a", "b", "c"])
         self.said: list[str] = []
         self.told: list[tuple[str, int, int]] = []
+        self.folder_options: dict[str, str] = {}
 
     def spec(self, **more: Any) -> dict[str, Any]:
-        folder = {"name": "folder", "root": str(self.refs)}
+        folder = {"name": "folder", "root": str(self.refs), **self.folder_options}
         if ":" in more.get("dataset", {}).get("name", ""):
             folder = {}
         return merge(
@@ -155,27 +162,19 @@ def test_what_cannot_be_run_is_said_before_anything_is_measured(
     assert runner.told == []
 
 
-def test_a_generator_is_rendered_timed_and_measured(runner: Runner, tmp_path: Path) -> None:
-    import cv2
-
-    for name in "abc":
-        (tmp_path / "portraits").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / "portraits" / f"{name}.png"), moving_frames(1, 1)[0])
-        write_wav(tmp_path / "speech" / f"{name}.wav", tone(1, 1.0))
-    more: dict[str, Any] = {
-        "dataset": {"speech": str(tmp_path / "speech"), "portraits": str(tmp_path / "portraits")},
-        "method": {"toy": {"generator": "lt_eval.testing:ToyGenerator", "model_size": "0"}},
-    }
-    outcome = runner.run(**more)
+def test_a_generator_is_rendered_timed_and_measured(driven: Runner) -> None:
+    method = {"toy": {"generator": "lt_eval.testing:ToyGenerator", "model_size": "0"}}
+    outcome = driven.run(method=method)
     assert outcome.failures == ()
     cells = {(c.method, c.column): c for c in outcome.summary.cells}
     throughput, latency = cells["toy", "Throughput"], cells["toy", "Latency"]
     assert throughput.value and latency.value and throughput.n == 3
     assert cells[GROUND_TRUTH, "Throughput"].value is None
-    assert sorted(path.name for path in (tmp_path / "run/clips/toy").iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
-    runner.told.clear()
-    again = runner.run(**more)
-    assert not any(stage in ("generate", "measure") for stage, _, _ in runner.told)
+    made = driven.root / "run" / "clips" / "toy"
+    assert sorted(path.name for path in made.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
+    driven.told.clear()
+    again = driven.run(method=method)
+    assert not any(stage in ("generate", "measure") for stage, _, _ in driven.told)
     assert again.summary == outcome.summary
 
 
@@ -185,6 +184,7 @@ def test_a_data_set_without_references_has_no_row_of_failures(runner: Runner, tm
         method={"ours": {"clips": str(write_clips(tmp_path / "ours", ["x", "y"]))}},
     )
     assert [m.name for m in outcome.summary.methods] == ["ours"] and outcome.failures == ()
+    assert [cell.column for cell in outcome.lacking] == ["means"]
     cells = {c.column: c for c in outcome.summary.cells}
     assert cells["brightness"].n == 2
     assert cells["means"].value is None and "no reference" in cells["means"].note
@@ -200,3 +200,128 @@ def test_the_builtin_networks_run_end_to_end(runner: Runner, tmp_path: Path) -> 
     for column in ("FID (builtin)", "FVD (builtin)"):
         near, far = value["near", column], value["far", column]
         assert near is not None and far is not None and 0 < near < far
+
+
+@dataclass(frozen=True)
+class Gray:
+    """A generator of one gray, which its options set; it may break."""
+
+    level: int = 100
+    mode: str = ""
+
+    fps = 25.0
+    sample_rate = 16_000
+
+    @contextmanager
+    def session(self, portrait: Frames, *, prompt: str = "", seed: int = 0) -> Iterator[Gray]:
+        yield self
+
+    def speak(self, speech: object, *, text: str = "") -> Iterator[Frames]:
+        if self.mode == "boom":
+            raise RuntimeError("boom")
+        if self.mode == "slow":
+            yield np.zeros((0, 64, 64, 3), np.uint8)
+            time.sleep(0.2)
+        yield np.full((20, 64, 64, 3), self.level, np.uint8)
+
+
+@pytest.fixture
+def driven(runner: Runner) -> Runner:
+    """A runner whose data set can drive a generator."""
+    import cv2
+
+    (runner.root / "portraits").mkdir()
+    for name in "abc":
+        cv2.imwrite(str(runner.root / "portraits" / f"{name}.png"), moving_frames(1, 1)[0])
+        write_wav(runner.root / "speech" / f"{name}.wav", tone(1, 0.8))
+    runner.folder_options = {"speech": str(runner.root / "speech"), "portraits": str(runner.root / "portraits")}
+    return runner
+
+
+def gray(**options: object) -> dict[str, Any]:
+    return {"g": {"generator": "tests.protocols.test_single:Gray", "options": options}}
+
+
+def value(outcome: Outcome, method: str, column: str) -> float | None:
+    (cell,) = (c for c in outcome.summary.cells if (c.method, c.column) == (method, column))
+    return cell.value
+
+
+def test_options_changed_and_changed_back_never_serve_the_other_settings_clips(driven: Runner) -> None:
+    levels = [value(driven.run(method=gray(level=level)), "g", "brightness") for level in (50, 200, 50)]
+    assert levels == [pytest.approx(level, abs=3) for level in (50, 200, 50)]
+
+
+def test_a_rendered_clip_that_was_replaced_is_rendered_again(driven: Runner) -> None:
+    driven.run(method=gray(level=50))
+    write_clips(driven.root / "run/clips/g", ["b"], seed=5)
+    assert value(driven.run(method=gray(level=50)), "g", "brightness") == pytest.approx(50, abs=3)
+
+
+def test_clips_have_no_times_of_a_generator_that_had_their_name(driven: Runner) -> None:
+    driven.run(method=gray())
+    outcome = driven.run(method={"g": {"clips": str(write_clips(driven.root / "ours", ["a", "b", "c"]))}})
+    assert "Throughput" not in outcome.summary.columns
+
+
+def test_a_generator_that_breaks_leaves_rows_and_a_table(driven: Runner) -> None:
+    outcome = driven.run(method=gray(mode="boom"))
+    reasons = [row.failure.reason for row in outcome.failures if row.failure]
+    assert reasons.count("generation_failed") == 3 and value(outcome, GROUND_TRUTH, "brightness") is not None
+
+
+def test_an_empty_chunk_is_no_first_frame(driven: Runner) -> None:
+    latency = value(driven.run(method=gray(mode="slow")), "g", "Latency")
+    assert latency is not None and latency >= 0.2
+
+
+def test_an_unfinished_run_under_other_settings_has_no_table(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of before must not stand under the new manifest."""
+    runner.run()
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(single, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(media={"fps": 50})
+    with pytest.raises(StoreError, match="run its command again"):
+        read_summary(runner.root / "run")
+
+
+def test_a_report_shows_only_the_rows_of_its_table(runner: Runner) -> None:
+    for fps in (25, 50, 25):
+        outcome = runner.run(media={"fps": fps})
+    rows = read_run(runner.root / "run").rows
+    assert sorted(row.key for row in rows) == list(outcome.summary.keys)
+    assert {row.details["features"] for row in rows if row.metric == MEANS} == {20}
+
+
+def test_two_metrics_of_one_column_are_refused(runner: Runner) -> None:
+    with pytest.raises(SpecError, match=r"both have a column 'FID \(builtin\)'"):
+        runner.run(metrics=["fid", "lt_eval.metrics.fid:FID"], weights="builtin")
+
+
+def test_the_runs_seed_reaches_metrics_that_ask_for_it(runner: Runner) -> None:
+    runner.run(metrics=["fid"], weights="builtin", seed=7)
+    manifest = json.loads((runner.root / "run" / "manifest.json").read_text())
+    assert manifest["metrics"][0]["offered"]["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("climb", "no sample id"), ("twice", "two samples"), ("turnless", "no turn"), ("taken", "ground-truth")],
+)
+def test_a_data_set_that_cannot_be_told_apart_is_refused(runner: Runner, kind: str, words: str) -> None:
+    with pytest.raises((DatasetError, SpecError), match=words):
+        runner.run(dataset={"name": "tests.protocols.recordings:Odd", "kind": kind})
+
+
+@pytest.mark.parametrize("kind", ["nan", "numpy", "raise", "partial"])
+def test_a_plugins_distance_cannot_take_the_table_away(runner: Runner, kind: str) -> None:
+    ours = {"ours": {"clips": str(write_clips(runner.root / "ours", ["a", "b", "c"]))}}
+    odd = "tests.protocols.recordings:OddDistance"
+    outcome = runner.run(metrics=[odd, MEANS], metric={odd: {"kind": kind}}, method=ours)
+    assert value(outcome, "ours", "means") is not None
+    assert (value(outcome, "ours", "odd") is None) == (kind != "numpy")
+    assert [cell.column for cell in outcome.lacking] == ([] if kind == "numpy" else ["odd"])
