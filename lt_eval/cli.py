@@ -220,7 +220,8 @@ def report_(
 
         print(html.write([read_run(run) for run in folders], out or folders[0] / "report", with_paper=beside))
         return
-    text = report.render(format, [read_summary(run) for run in folders], tidy=tidy, with_paper=beside)
+    names = [run.absolute().name for run in folders]
+    text = report.render(format, [read_summary(run) for run in folders], tidy=tidy, names=names, with_paper=beside)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -1,4 +1,7 @@
-"""CSV: wide, one line a method, or tidy, one line a number. Values at full precision, without arrows or marks."""
+"""CSV: wide, one line a method, or tidy, one line a number. Values at full precision, without arrows or marks.
+
+A text that a spreadsheet would run as a formula ("=1+2") has an apostrophe before it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from lt_eval.report import published
-from lt_eval.report.table import Table, TableCell, TableRow
+from lt_eval.report.table import Table, TableCell, TableRow, tell_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +22,8 @@ TIDY_COLUMNS = ("dataset", "method", "column", "value", "low", "high", "n", "tot
 
 PUBLISHED = " (published)"
 """What follows the name of a method whose figures are transcribed from a paper."""
+
+_FORMULA = ("=", "+", "-", "@")
 
 
 def render(table: Table, *, intervals: bool = True) -> str:
@@ -42,21 +47,22 @@ def render(table: Table, *, intervals: bool = True) -> str:
     return _write(header, lines)
 
 
-def render_tidy(summaries: Sequence[Summary], *, with_paper: str | None = None) -> str:
+def render_tidy(summaries: Sequence[Summary], *, names: Sequence[str] = (), with_paper: str | None = None) -> str:
     """Return the long form, one line a method and column, with the columns TIDY_COLUMNS and nothing else.
 
     Method names are those of the run ("ground-truth"); published rows follow, their method marked "(published)".
+    Runs of one data set are told apart by `names` in the column "dataset".
     """
     beside = published.choose(with_paper, tuple(summaries)) if with_paper else ()
-    lines = [_tidy(cell, "") for summary in summaries for cell in summary.cells]
-    lines += [_tidy(cell, PUBLISHED) for summary in beside for cell in summary.cells]
+    lines = [_tidy(s.dataset, cell, "") for s in tell_apart(summaries, names) for cell in s.cells]
+    lines += [_tidy(s.dataset, cell, PUBLISHED) for s in beside for cell in s.cells]
     return _write(list(TIDY_COLUMNS), lines)
 
 
-def _tidy(cell: Cell, mark: str) -> list[object]:
+def _tidy(dataset: str, cell: Cell, mark: str) -> list[object]:
     counts: list[object] = [cell.n, cell.total] if cell.total else [None, None]
     return [
-        *(cell.dataset, cell.method + mark, cell.column, cell.value, cell.low, cell.high),
+        *(dataset, cell.method + mark, cell.column, cell.value, cell.low, cell.high),
         *counts,
         *(cell.unit, cell.better),
     ]
@@ -82,6 +88,22 @@ def _field(cell: TableCell, field: str) -> object:
 def _write(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows([_inert(cell) for cell in line] for line in (header, *lines))
     return text.getvalue()
+
+
+def _inert(cell: object) -> object:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula; numbers stay."""
+    if not isinstance(cell, str):
+        return cell
+    # a lone carriage return is left unquoted by older csv modules, and what follows would begin a line of its own
+    text = cell.replace("\r", " ")
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -32,6 +32,7 @@ def render(
     summaries: Sequence[Summary],
     *,
     tidy: bool = False,
+    names: Sequence[str] = (),
     with_paper: str | None = None,
     intervals: bool = True,
     width: int | None = None,
@@ -41,8 +42,9 @@ def render(
 
     Args:
         format: one of FORMATS but html, which is a folder (`html.write`).
-        summaries: one a data set.
+        summaries: one a run.
         tidy: the long form, csv only.
+        names: of the runs, which tell those of one data set apart.
         with_paper: set published rows beside them: "table1", "table2", "table3" or "all".
         intervals: show the 95 % intervals; the long form always has them.
         width: of the terminal, to which text is folded.
@@ -56,10 +58,10 @@ def render(
     if format == "html":
         raise UsageError("html is a folder of files: say where it shall go with --out FOLDER.")
     if tidy:
-        return csv.render_tidy(summaries, with_paper=with_paper)
-    tables: list[Table] = [wide(summaries, with_paper=with_paper)]
+        return csv.render_tidy(summaries, names=names, with_paper=with_paper)
+    tables: list[Table] = [wide(summaries, names=names, with_paper=with_paper)]
     if format != "csv":
-        second = differences(summaries)
+        second = differences(summaries, names=names)
         tables += [second] if second.blocks else []
     more = {"width": width, "color": color} if format == "text" else {}
     return "\n".join(_WRITERS[format](table, intervals=intervals, **more) for table in tables)

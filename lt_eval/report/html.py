@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from lt_eval.report.clips import REFERENCE, ClipKey, place, safe_name, sources
 from lt_eval.report.facts import facts
 from lt_eval.report.plots import distributions, is_pull
 from lt_eval.report.runs import Run, failures
-from lt_eval.report.table import differences, label, wide
+from lt_eval.report.table import differences, label, tell_apart, titled, wide
 from lt_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def write(runs: Sequence[Run], out: Path, *, with_paper: str | None = None) -> P
         raise UsageError("A report needs at least one run folder.")
     _refuse_foreign(out)
     views = []
-    for index, run in enumerate(runs):
+    for index, run in enumerate(_told_apart(runs)):
         under = "clips" if len(runs) == 1 else f"clips/{index + 1}-{safe_name(run.summary.dataset)}"
         views.append(_view(run, place(sources(run), out, under)))
     content = _render(runs, views, with_paper)
@@ -53,6 +54,16 @@ def write(runs: Sequence[Run], out: Path, *, with_paper: str | None = None) -> P
     with atomic_write(index_html) as file:
         file.write(content)
     return index_html
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return [run.folder.absolute().name for run in runs]
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs under the titles that their blocks have in the tables."""
+    summaries = tell_apart([titled(run.summary) for run in runs], _names(runs))
+    return [replace(run, summary=summary) for run, summary in zip(runs, summaries, strict=True)]
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -75,9 +86,9 @@ def _render(runs: Sequence[Run], views: Sequence[Mapping[str, Any]], with_paper:
         generator=GENERATOR,
         css=Markup((_PAGE / "report.css").read_text(encoding="utf-8")),
         js=Markup((_PAGE / "report.js").read_text(encoding="utf-8")),
-        table=wide(summaries, with_paper=with_paper),
-        differences=differences(summaries),
-        runs=[{"index": index, **_section(run)} for index, run in enumerate(runs)],
+        table=wide(summaries, names=_names(runs), with_paper=with_paper),
+        differences=differences(summaries, names=_names(runs)),
+        runs=[{"index": index, **_section(run)} for index, run in enumerate(_told_apart(runs))],
         views=views,
     )
 

@@ -2,13 +2,15 @@
 
 Wide form is Table 1 of the LiveTalk paper (arXiv:2512.23576): one block a data set, ground truth first, an arrow for
 the better direction, the best method bold and the second underlined. A mark compares values of one column, one data
-set and one run, as printed: ground truth and published rows are never compared, nor is "FID" with "FID (builtin)".
+set and one run, as printed: ground truth and published rows are never compared, nor is "FID" with "FID (builtin)", nor
+a value of n < N clips with one of all.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +31,9 @@ PAPER_ORDER = (
 """The columns of Tables 1 and 2, in their order; others follow."""
 
 DATASET_TITLES = ("HDTF", "AVSpeech", "CelebV-HQ")
+
+UNRANKED = "A value of fewer than all clips is not ranked: those it lacks may be the hard ones."
+"""The note under a table that leaves values out of its ranking."""
 
 _NOT_MEASURED = "not measured in this run"
 _NOT_PUBLISHED = "not in the published table"
@@ -102,7 +107,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one data set."""
+    """The rows of one data set and run; `dataset` is the block's title."""
 
     dataset: str
     rows: tuple[TableRow, ...]
@@ -128,40 +133,43 @@ class Table:
         return any(cell.interval for block in self.blocks for row in block.rows for cell in row.cells)
 
 
-def wide(summaries: Sequence[Summary], *, with_paper: str | None = None) -> Table:
+def wide(summaries: Sequence[Summary], *, names: Sequence[str] = (), with_paper: str | None = None) -> Table:
     """Return Table 1's form of the summaries, one block each.
 
     Args:
-        summaries: one a data set.
+        summaries: one a run.
+        names: of the runs, which tell those of one data set apart.
         with_paper: a published table to set beside them ("table1", "table2", "table3" or "all"); its rows join the
             block of the same data set, or stand in a block of their own.
 
     Raises:
         UnknownNameError: there is no such published table.
     """
-    summaries = [_titled(summary) for summary in summaries]
+    summaries = [titled(summary) for summary in summaries]
     beside = published.choose(with_paper, tuple(summaries)) if with_paper else ()
     headers = _headers([*summaries, *beside])
     alone = list(beside)
     blocks = []
-    for summary in summaries:
+    apart = tell_apart(summaries, names)
+    for summary, named in zip(summaries, apart, strict=True):
         match = next((p for p in alone if _same_dataset(p, summary)), None)
         if match:
             alone.remove(match)
         rows = (*_rows(summary, headers), *(_rows(match, headers) if match else ()))
-        blocks.append(Block(summary.dataset, rows))
+        blocks.append(Block(named.dataset, rows))
     blocks += [Block(p.dataset, _rows(p, headers)) for p in alone]
     datasets = list(dict.fromkeys(summary.dataset for summary in summaries))
     table = Table(headers, tuple(blocks), caption=f"Results on {_enumeration(datasets)}" if datasets else "")
-    return replace(table, notes=_notes(table, [*summaries, *beside]))
+    return replace(table, notes=_notes(table, [*apart, *beside]))
 
 
-def differences(summaries: Sequence[Summary]) -> Table:
+def differences(summaries: Sequence[Summary], *, names: Sequence[str] = ()) -> Table:
     """Return the paired differences in the same form: method minus the block's baseline, on the clips both have.
 
-    The mark is "gain" or "loss" where the interval excludes 0, by the column's better direction.
+    The mark is "gain" or "loss" where the interval excludes 0, by the column's better direction. `names`
+    are those of the runs, as in `wide`.
     """
-    summaries = [_titled(summary) for summary in summaries]
+    summaries = tell_apart([titled(summary) for summary in summaries], names)
     headers = tuple(h for h in _headers(summaries) if any(_has_difference(s, h) for s in summaries))
     blocks = []
     for summary in summaries:
@@ -175,6 +183,24 @@ def differences(summaries: Sequence[Summary]) -> Table:
             blocks.append(Block(f"{summary.dataset}: minus {_method_label(baseline)}", rows))
     caption = "Paired differences on the clips both methods were scored on, with 95 % intervals"
     return Table(headers, tuple(blocks), caption=caption)
+
+
+def tell_apart(summaries: Sequence[Summary], names: Sequence[str] = ()) -> list[Summary]:
+    """Return the summaries with the run's name in the data set's where that repeats: "HDTF (first)", "HDTF (second)".
+
+    Args:
+        summaries: one a run.
+        names: of the runs, one each, or none at all; runs of one data set without a name of their own are numbered.
+    """
+    numbers = [f"run {i + 1}" for i in range(len(summaries))]
+    given = list(zip((s.dataset for s in summaries), names or numbers, strict=True))
+    datasets, pairs = Counter(dataset for dataset, _ in given), Counter(given)
+    apart = []
+    for summary, pair, numbered in zip(summaries, given, numbers, strict=True):
+        name = f"{pair[1]}, {numbered}" if pairs[pair] > 1 else pair[1]
+        title = f"{summary.dataset} ({name})" if datasets[summary.dataset] > 1 else summary.dataset
+        apart.append(replace(summary, dataset=title))
+    return apart
 
 
 def label(name: str, column: Column) -> str:
@@ -211,7 +237,7 @@ def _same_dataset(one: Summary, other: Summary) -> bool:
     return _plain(one.dataset) == _plain(other.dataset)
 
 
-def _titled(summary: Summary) -> Summary:
+def titled(summary: Summary) -> Summary:
     """Write a data set's name as its authors do: "celebvhq" is what one types."""
     titles = {_plain(title): title for title in DATASET_TITLES}
     return replace(summary, dataset=titles.get(_plain(summary.dataset), summary.dataset))
@@ -251,14 +277,28 @@ def _cell(summary: Summary, method: MethodInfo, column: str | None, cells: Mappi
 
 
 def _marks(cells: Sequence[TableCell], column: Column) -> list[Mark]:
-    """Rank what is printed, so that equal numbers carry equal marks; a lone value is neither best nor second."""
-    values = {float(cell.text) for cell in cells if cell.value is not None}
-    competitors = sum(cell.value is not None for cell in cells)
-    if column.better == "neither" or competitors < 2:
+    """Rank what is printed, so that equal numbers carry equal marks; a lone value is neither best nor second.
+
+    A value of some of the clips does not compete: the clips it lacks may be the hard ones.
+    """
+    competes = [cell.value is not None and not cell.coverage for cell in cells]
+    values = {float(cell.text) for cell, ranked in zip(cells, competes, strict=True) if ranked}
+    if column.better == "neither" or sum(competes) < 2:
         return [""] * len(cells)
     order = sorted(values, reverse=column.better == "higher")
     marks: dict[float, Mark] = dict(zip(order, ("best", "second"), strict=False))
-    return [marks.get(float(cell.text), "") if cell.value is not None else "" for cell in cells]
+    return [marks.get(float(c.text), "") if ranked else "" for c, ranked in zip(cells, competes, strict=True)]
+
+
+def _leaves_out(table: Table) -> bool:
+    """Whether a value that others would be compared with is of some of the clips only."""
+    for block in table.blocks:
+        rows = [row for row in block.rows if not row.ground_truth and not row.published]
+        for index, header in enumerate(table.headers):
+            cells = [row.cells[index] for row in rows if row.cells[index].value is not None]
+            if header.column.better != "neither" and len(cells) > 1 and any(cell.coverage for cell in cells):
+                return True
+    return False
 
 
 def _enumeration(names: Sequence[str]) -> str:
@@ -302,6 +342,7 @@ def _notes(table: Table, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if table.has_interval:
         notes.append("[low, high] is the 95 % interval of the value before it.")
     notes += [_coverage_note(s, many=len(measured) > 1) for s in measured if any(c.n for c in s.cells)]
+    notes += [UNRANKED] if _leaves_out(table) else []
     notes += [_floor_note(s, many=len(measured) > 1) for s in measured if s.floors]
     notes += _missing_notes(table)
     said: dict[str, list[str]] = {}

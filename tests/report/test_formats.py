@@ -6,15 +6,28 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from lt_eval.errors import StoreError, UsageError
-from lt_eval.records import Summary
-from lt_eval.report import FORMATS, csv, differences, markdown, render, text, wide, write_text
-from tests.report.fixtures import NASTY, builtin_only, summary
+from lt_eval.records import Cell, Column, MethodInfo, Summary
+from lt_eval.report import (
+    FORMATS,
+    csv,
+    differences,
+    markdown,
+    read_run,
+    render,
+    text,
+    wide,
+    write_html,
+    write_text,
+)
+from lt_eval.report.table import UNRANKED
+from tests.report.fixtures import NASTY, builtin_only, summary, write_run
 
 TEXTS = [name for name in FORMATS if name != "html"]
 
@@ -49,6 +62,58 @@ def test_wide_csv_holds_values_bounds_and_counts() -> None:
     assert next(line for line in lines if line["method"] == NASTY)["Throughput (FPS)"] == "0.97"
     plain = render("csv", [summary()], intervals=False).split("\n")[0]
     assert "low" not in plain and " n" not in plain
+
+
+def named(*names: str) -> Summary:
+    column = Column("higher")
+    cells = tuple(Cell("set", name, "@Sync", -1.5, -2.5, -0.5, 8, 8, "", "higher") for name in names)
+    return Summary("set", tuple(MethodInfo(name, "-x") for name in names), {"@Sync": column}, cells)
+
+
+@pytest.mark.parametrize("tidy", [False, True])
+@pytest.mark.parametrize("name", ["=1+2", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", " =1+2", "\t=1+2", "\r=1+2"])
+def test_no_text_in_csv_is_read_as_a_formula(name: str, tidy: bool) -> None:
+    found = list(stdlib_csv.reader(io.StringIO(render("csv", [named(name)], tidy=tidy), newline="")))
+    assert all(cell.lstrip()[:1] not in tuple("=+@") for line in found for cell in line)
+    assert f"'{name}".replace("\r", " ") in found[1] and (tidy or "'-x" in found[1])
+    assert [cell for cell in found[1] if cell.startswith("-")] == ["-1.5", "-2.5", "-0.5"]
+
+
+def test_ordinary_names_and_numbers_are_as_they_were_in_csv() -> None:
+    names = ["ours", "a=b", "a-b", "a@b", "'quoted'", "Größe", "a,b", 'say "x"', "-1.5", "+3", NASTY]
+    for tidy in (False, True):
+        lines = list(stdlib_csv.DictReader(io.StringIO(render("csv", [named(*names)], tidy=tidy))))
+        assert [line["method"] for line in lines] == names
+
+
+@pytest.mark.parametrize(
+    ("format", "best"),
+    [
+        ("text", "10.85*"),
+        ("markdown", "**10.85**"),
+        ("latex", r"\textbf{10.85}"),
+        ("html", "<strong>10.85</strong>"),
+    ],
+)
+def test_every_writer_leaves_partial_values_unmarked_and_says_so(format: str, best: str, tmp_path: Path) -> None:
+    whole = summary()
+    partial = tuple(
+        replace(cell, n=4) if (cell.method, cell.column) == (NASTY, "FID") else cell for cell in whole.cells
+    )
+    first, second = (
+        _rendered(format, replace(whole, cells=cells), tmp_path / str(i))
+        for i, cells in enumerate((whole.cells, partial))
+    )
+    assert best in first and best not in second and "10.85" in second
+    assert UNRANKED in second
+
+
+def _rendered(format: str, shown: Summary, folder: Path) -> str:
+    if format != "html":
+        return render(format, [shown])
+    folder.mkdir()
+    run = read_run(write_run(folder / "run"))
+    return write_html([replace(run, summary=shown)], folder / "out").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("format", TEXTS)

@@ -6,7 +6,7 @@ import pytest
 
 from lt_eval.errors import UnknownNameError
 from lt_eval.records import GROUND_TRUTH, Cell, Column, MethodInfo, Summary
-from lt_eval.report.table import Mark, Table, TableCell, differences, number, wide
+from lt_eval.report.table import UNRANKED, Mark, Table, TableCell, differences, number, wide
 from tests.report.fixtures import NASTY, builtin_only, summary
 
 
@@ -47,6 +47,30 @@ def test_a_lone_value_a_missing_one_and_a_column_without_direction_are_not_marke
     assert set(marks_of(wide([one_column(Column("lower"), {"a": 1.0, "b": None})]), "Sync-C").values()) == {""}
     assert set(marks_of(wide([one_column(Column("neither"), {"a": 1.0, "b": 2.0})]), "Sync-C").values()) == {""}
     assert set(marks_of(wide([one_column(Column("lower"), {"a": 1.0, "b": float("nan")})]), "Sync-C").values()) == {""}
+
+
+def test_a_value_of_some_of_the_clips_is_not_ranked_and_the_notes_say_so() -> None:
+    whole = one_column(Column("higher"), {GROUND_TRUTH: 9.0, "a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
+    partial = replace(whole, cells=tuple(replace(c, n=4) if c.method == "d" else c for c in whole.cells))
+    assert marks_of(wide([whole]), "Sync-C")["d"] == "best"
+    assert marks_of(wide([partial]), "Sync-C") == {"Ground Truth": "", "a": "", "b": "second", "c": "best", "d": ""}
+    assert [note for note in wide([partial]).notes if "not ranked" in note] == [UNRANKED]
+    assert not any("not ranked" in note for note in wide([whole]).notes)
+
+
+def test_one_whole_value_among_partial_ones_is_not_marked() -> None:
+    whole = one_column(Column("lower"), {"a": 1.0, "b": 2.0, "c": 3.0})
+    partial = replace(whole, cells=tuple(replace(c, n=4) if c.method != "b" else c for c in whole.cells))
+    assert set(marks_of(wide([partial]), "Sync-C").values()) == {""}
+
+
+def test_ranking_is_not_spoken_of_where_no_value_would_be_ranked() -> None:
+    values: dict[str, float | None] = {GROUND_TRUTH: 9.0, "a": None, "b": 2.0}
+    unmeasured = one_column(Column("higher"), values)
+    gone = tuple(replace(c, n=4) if c.method != "b" else c for c in unmeasured.cells)
+    assert UNRANKED not in wide([replace(unmeasured, cells=gone)]).notes
+    neither = one_column(Column("neither"), {"a": 1.0, "b": 2.0})
+    assert UNRANKED not in wide([replace(neither, cells=tuple(replace(c, n=4) for c in neither.cells))]).notes
 
 
 def test_published_rows_and_unlike_columns_never_compete() -> None:
