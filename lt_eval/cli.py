@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lt_eval.progress import Progress
+    from lt_eval.records import Row
 
 P = ParamSpec("P")
 
@@ -89,7 +90,7 @@ def single(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default results/DATASET.")] = None,
 ) -> None:
-    """Single-round protocol: FID, FVD and the other columns of Table 1, with intervals.
+    """Single-round protocol: FID, KID and FVD of clips or generators, throughput and latency, with intervals.
 
     Run the same command again to continue a run that was stopped.
     """
@@ -115,17 +116,30 @@ def single(
     for text in setting or []:
         tables = merge(tables, parse_setting(text))
     run_spec = build(merge(tables, _given(flags)))
-    folder = out or RESULTS / (run_spec.dataset.name or "run")
+    folder = out or RESULTS / (run_spec.dataset.name.replace(":", "-") or "run")
     with Progress() as progress:
         outcome = run(run_spec, folder, progress=progress, say=progress.say)
     _publish(folder)
     if outcome.failures:
-        say(f"{len(outcome.failures)} rows have no value; the report lists each with its reason. Exit code 1.")
+        _say_failures(outcome.failures)
     elif outcome.lacking:
         names = ", ".join(dict.fromkeys(f"{cell.column} of {cell.method}" for cell in outcome.lacking))
         say(f"Cells without a value: {names}; the notes under the table say why. Exit code 1.")
     if outcome.failures or outcome.lacking:
         raise typer.Exit(1)
+
+
+def _say_failures(failures: Sequence[Row]) -> None:
+    """Name the clips that failed, once each, by reason; the report has the whole messages."""
+    clips: dict[str, dict[str, None]] = {}
+    for row in failures:
+        if row.failure:
+            clips.setdefault(row.failure.reason, {})[f"{row.method}/{row.sample}"] = None
+    for reason, names in sorted(clips.items()):
+        shown = list(names)[:6]
+        more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        say(f"{reason}: {', '.join(shown)}{more}")
+    say("These clips have no value in some columns; the report has each one's message. Exit code 1.")
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
@@ -199,34 +213,48 @@ _TABLE_FILES = (
 @app.command("report")
 def report_(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default the newest below results/.")] = None,
-    format: Annotated[str, typer.Option("--format", help="markdown, csv, latex, text or html.")] = "markdown",
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="markdown, csv, latex, text or html; default text in a terminal, else markdown."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write; for html a folder, by default report/ in the run.")
     ] = None,
     tidy: Annotated[bool, typer.Option("--tidy", help="Long form, a line per method and column (csv).")] = False,
     with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's published rows beside ours.")] = False,
-    paper: Annotated[str, typer.Option(help="Which published table: table1, table2, table3 or all.")] = "all",
+    paper: Annotated[
+        str | None, typer.Option(help="Only one published table: table1, table2 or table3; default those that fit.")
+    ] = None,
 ) -> None:
     """Write the table of finished runs. Needs neither torch nor the clips."""
     from lt_eval import report
     from lt_eval.store import read_summary
 
-    report.check(format, tidy=tidy)
+    chosen = format or ("text" if out is None and sys.stdout.isatty() else "markdown")
+    report.check(chosen, tidy=tidy)
     folders = runs or [_newest_run()]
-    beside = paper if with_paper else None
-    if format == "html":
-        from lt_eval.report import html
-        from lt_eval.report.runs import read_run
-
-        print(html.write([read_run(run) for run in folders], out or folders[0] / "report", with_paper=beside))
+    beside = paper or ("all" if with_paper else None)
+    if chosen == "html":
+        _write_html(folders, out, beside)
         return
     names = [run.absolute().name for run in folders]
-    text = report.render(format, [read_summary(run) for run in folders], tidy=tidy, names=names, with_paper=beside)
+    summaries = [read_summary(run) for run in folders]
+    width = shutil.get_terminal_size().columns if chosen == "text" and out is None and sys.stdout.isatty() else None
+    text = report.render(chosen, summaries, tidy=tidy, names=names, with_paper=beside, width=width)
     if out is None:
         sys.stdout.write(text)
     else:
         report.write_text(out, text)
         say(f"Wrote {out}")
+
+
+def _write_html(folders: Sequence[Path], out: Path | None, with_paper: str | None) -> None:
+    from lt_eval.report import html
+    from lt_eval.report.runs import read_run
+
+    if out is None and len(folders) > 1:
+        raise SpecError("--out is missing: several runs make one report, and it belongs to none of their folders.")
+    print(html.write([read_run(run) for run in folders], out or folders[0] / "report", with_paper=with_paper))
 
 
 def _newest_run() -> Path:
@@ -354,11 +382,16 @@ def weights_list() -> None:
 
 
 @weights_app.command("fetch")
-def weights_fetch(names: Annotated[list[str], typer.Argument(help="Names of `lt-eval weights list`.")]) -> None:
+def weights_fetch(
+    names: Annotated[list[str], typer.Argument(help="Names of `lt-eval weights list`, or metrics: fid, fvd.")],
+) -> None:
     """Download official files, resuming what was cut; checksums are always compared."""
     from lt_eval.progress import Progress
-    from lt_eval.weights import entry, fetch
+    from lt_eval.weights import TABLE, entry, fetch
 
+    # a metric's name stands for the first file that it can use
+    first = {line.used_by.split()[0].rstrip(","): line.name for line in reversed(TABLE)}
+    names = list(dict.fromkeys(first.get(name, name) for name in names))
     for name in names:
         entry(name)
     with Progress() as progress:

@@ -13,13 +13,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from lt_eval import fingerprint
 from lt_eval.errors import MissingClipError, SampleError, SpecError, UnscorableError, UsageError, reason_of
 from lt_eval.execution import WorkerLost, map_tasks
 from lt_eval.interfaces import ClipMetric, SetMetric
-from lt_eval.records import Dialogue, Failure, MediaPolicy, Row, Sample
+from lt_eval.records import Better, Column, Dialogue, Failure, MediaPolicy, Row, Sample
 from lt_eval.registry import create
 from lt_eval.store import key_of
 
@@ -100,6 +100,12 @@ def plan_metric(spec: MetricSpec, offered: Mapping[str, Any]) -> MetricPlan:
             f"metric {spec.name!r} ({type(metric).__name__}) has neither score(sample) nor features(clip) and "
             "distance(generated, reference); see docs/plugins.md."
         )
+    for name, column in metric.columns.items():
+        if not isinstance(column, Column) or column.better not in get_args(Better):
+            raise SpecError(
+                f"metric {spec.name!r}, column {name!r}: it must be Column(better, ...) with better one of "
+                f"{', '.join(get_args(Better))}; it is {column!r}."
+            )
     return MetricPlan(spec.name, options, other, fingerprint.of_plugin(metric, spec.name, spec.options))
 
 
@@ -174,7 +180,9 @@ def measure_clip(task: ClipTask) -> ClipResult:
             except SampleError as error:
                 row, found = _failed(task, index, Failure(reason_of(error), str(error))), None
             except (Exception, SystemExit) as error:  # a plugin's bug on one clip must not cost the other clips
-                failure = Failure("metric_error", f"{plan.name}: {type(error).__name__}: {error}")
+                at = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(at.filename).name}, line {at.lineno}; the traceback is in rows.jsonl"
+                failure = Failure("metric_error", f"{plan.name}: {type(error).__name__}: {error} ({where})")
                 row, found = _failed(task, index, failure, traceback=traceback.format_exc()), None
             seconds = round(time.perf_counter() - started, 4)
             rows.append(Row(**{**row.__dict__, "details": {**row.details, "seconds": seconds}}))

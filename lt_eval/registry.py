@@ -144,9 +144,8 @@ def create(kind: str, name: str, options: Mapping[str, Any], *, offered: Mapping
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
     if absent:
-        raise SpecError(
-            f"{kind.rstrip('s')} {name!r} needs the option {absent[0]!r}; set it as {name}.{absent[0]}=VALUE."
-        )
+        where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
+        raise SpecError(f"{kind.rstrip('s')} {name!r} needs the option {absent[0]!r}: --set {where}.{absent[0]}=VALUE.")
     try:
         return factory(**chosen)
     except (TypeError, ValueError) as cause:

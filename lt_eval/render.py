@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lt_eval.records import Audio, Frames
 
 COLUMNS = {
-    "Throughput": Column("higher", unit="FPS"),
-    "Latency": Column("lower", unit="s"),
+    "Throughput": Column("higher", unit="FPS", minimum=0.0),
+    "Latency": Column("lower", unit="s", minimum=0.0),
 }
 """Frames over wall time, and conditions in memory to first frame on the host: the paper's section 5.2."""
 
@@ -67,7 +67,8 @@ def load_conditions(dialogue: Dialogue, sample_rate: int) -> tuple[Frames, Audio
     if dialogue.portrait is None or turn.speech is None:
         raise DatasetError(
             f"sample {dialogue.id!r} has no {'portrait' if dialogue.portrait is None else 'speech'}, which a generator "
-            "needs. Prepare the data set with `lt-eval data prepare`, or give finished clips with --clips NAME=FOLDER."
+            "needs. A folder of your own gets them by --set dataset.portraits=FOLDER and --set dataset.speech=FOLDER, "
+            "files named by id; or give finished clips with --clips NAME=FOLDER."
         )
     return read_image(dialogue.portrait), read_audio(turn.speech, sample_rate)
 

@@ -121,12 +121,18 @@ def _clip_columns(
             own = rows.get(method, {})
             scored = {s: own[s].values[name] for s in table.samples if s in own and name in own[s].values}
             values[method] = scored
+            if not own:
+                table.cells.append(table.blank(method, name, note="not measured", total=0))
+                continue
             if not scored:
-                table.cells.append(table.blank(method, name, note=_why(own) or "not measured"))
+                table.cells.append(table.blank(method, name, note=_why(own)))
                 continue
             interval = stats.mean_interval(list(scored.values()), seed=table.seed)
+            low = interval.low
+            if low is not None and column.minimum is not None:
+                low = max(low, column.minimum)
             cell = table.blank(method, name, value=interval.value, n=len(scored), note=_why(own))
-            table.cells.append(replace(cell, low=interval.low, high=interval.high))
+            table.cells.append(replace(cell, low=low, high=interval.high))
             table.contributions.setdefault(method, {})[name] = scored
         for method in _compared(methods, base, values):
             other = cast("str", base)
@@ -185,14 +191,15 @@ def _set_columns(
         try:
             if not generated.ids:
                 raise UnscorableError("no_features", failures or "no clip has features")
-            if not reference.ids:
+            common = tuple(i for i in generated.ids if i in set(reference.ids))
+            if not common:
                 raise UnscorableError("no_reference", "no reference clip to compare with")
-            measured[method] = found = _distance(metric, generated, reference)
+            measured[method] = found = _distance(metric, generated.only(common), reference.only(common))
         except SampleError as error:
             table.cells += [table.blank(method, n, note=str(error), n=len(generated.ids)) for n in metric.columns]
             continue
         for name, column in metric.columns.items():
-            table.cells.append(_set_cell(table, method, name, column, found, reference.ids, failures))
+            table.cells.append(_set_cell(table, method, name, column, found, failures))
     for method in _compared(methods, base, measured):
         with contextlib.suppress(SampleError):  # too few clips in common: no difference, as the table shows
             _set_differences(table, metric, sets, method, cast("str", base), measured)
@@ -210,7 +217,9 @@ class _Set:
     features: FeatureFiles
 
     def only(self, ids: Sequence[str]) -> _Set:
-        """Return the clips of these ids, in their order."""
+        """Return the clips of these ids, in their order; for all of them the set itself, whose moments are shared."""
+        if tuple(ids) == self.ids:
+            return self
         paths = dict(zip(self.ids, self.features.paths, strict=True))
         return _Set(tuple(ids), FeatureFiles(tuple(paths[i] for i in ids)))
 
@@ -247,7 +256,6 @@ def _set_cell(
     name: str,
     column: Column,
     found: _Measured,
-    reference_ids: Sequence[str],
     failures: str,
 ) -> Cell:
     cell = table.blank(method, name, n=len(found.ids), note=failures)
@@ -259,7 +267,7 @@ def _set_cell(
         return replace(cell, value=value)
     least = -math.inf if column.minimum is None else column.minimum
     interval = stats.influence_interval(
-        value, influence, generated_ids=found.ids, reference_ids=reference_ids, minimum=least
+        value, influence, generated_ids=found.ids, reference_ids=found.ids, minimum=least
     )
     pulls = influence.generated / len(found.ids)
     table.contributions.setdefault(method, {})[name] = dict(zip(found.ids, map(float, pulls), strict=True))
@@ -275,13 +283,13 @@ def _set_differences(
     measured: Mapping[str, _Measured],
 ) -> None:
     """Compare two methods on the clips that both have, each with the references of just these clips."""
-    common = tuple(i for i in sets[method].ids if i in set(sets[base].ids) & set(sets[GROUND_TRUTH].ids))
+    common = tuple(i for i in measured[method].ids if i in set(measured[base].ids))
     if not common:
         return
     reference = sets[GROUND_TRUTH].only(common)
     pair = []
     for name in (method, base):
-        whole = sets[name].ids == sets[GROUND_TRUTH].ids == common
+        whole = measured[name].ids == common
         pair.append(measured[name] if whole else _distance(metric, sets[name].only(common), reference))
     ours, other = pair
     for name in [n for n in ours.values if n in other.values and n in ours.influence and n in other.influence]:

@@ -86,7 +86,7 @@ def test_failed_rows_exit_with_1_and_still_make_a_table(run_folder: Path, tmp_pa
     words = ("single", "--reference", run_folder / "refs", "--clips", f"ours={tmp_path / 'ours'}")
     done = lt_eval(*words, "--weights", "builtin", cwd=tmp_path)
     assert done.returncode == 1
-    assert "(2/3)" in done.stdout and "2 rows have no value" in done.stderr
+    assert "(2/3)" in done.stdout and "not_a_video: ours/c" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,8 @@ def test_failed_rows_exit_with_1_and_still_make_a_table(run_folder: Path, tmp_pa
         (("single", "--no-such-flag"), "--no-such-flag"),
         (("report", "nowhere"), "no such run folder"),
         (("report", "refs"), "not a run folder"),
+        (("report", "results/folder", "results/folder", "--format", "html"), "--out is missing"),
+        (("single", "--dataset", "folder"), "--set dataset.root=VALUE"),
         (("report", "results/folder", "--format", "pdf"), "pdf"),
         (("report", "results/folder", "--format", "latex", "--tidy"), "csv"),
         (("weights", "fetch", "incption"), "Did you mean 'inception'"),
@@ -124,6 +126,11 @@ def test_unusable_input_exits_with_2_and_a_message_that_suffices(
     done = lt_eval(*words, cwd=run_folder, LT_EVAL_CACHE=str(run_folder / "cache"))
     assert done.returncode == 2, done.stderr
     assert expected in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_everything_that_a_run_lacks_is_told_at_once(run_folder: Path) -> None:
+    done = lt_eval("single", "--reference", "refs", cwd=run_folder, LT_EVAL_CACHE=str(run_folder / "cache"))
+    assert "weights fetch inception" in done.stderr and "weights fetch i3d" in done.stderr
 
 
 def test_without_results_report_says_how_to_make_some(tmp_path: Path) -> None:

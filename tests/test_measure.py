@@ -210,6 +210,28 @@ def test_an_object_that_measures_nothing_is_refused() -> None:
         plan_metric(MetricSpec(f"{HERE}:Nothing"), {})
 
 
+@dataclass(frozen=True)
+class Upside:
+    """A metric whose direction is misspelt."""
+
+    columns = {"up": Column("highest")}  # type: ignore[arg-type]
+
+    def score(self, sample: Sample) -> Mapping[str, float]:
+        """Return nothing."""
+        return {}
+
+
+def test_a_direction_that_is_none_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(SpecError, match=r"column 'up'.*higher, lower, neither"):
+        plan_metric(MetricSpec(f"{HERE}:Upside"), {})
+
+
+def test_a_bug_is_told_with_its_place(tmp_path: Path) -> None:
+    (row,) = measure_clip(task(tmp_path, "Brightness/bug")).rows
+    assert row.failure is not None and "test_measure.py, line" in row.failure.message
+    assert "ZeroDivisionError" in row.details["traceback"]
+
+
 def test_the_frames_a_metric_sees_are_those_of_the_policy(tmp_path: Path) -> None:
     seen: list[Frames] = []
     one = task(tmp_path, "Means")

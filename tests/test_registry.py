@@ -102,7 +102,7 @@ def test_an_unknown_option_is_answered_with_the_nearest(plugin: str) -> None:
 
 
 def test_a_required_option_is_asked_for(plugin: str) -> None:
-    with pytest.raises(SpecError, match=r"needs the option 'threshold'; set it as .*threshold=VALUE"):
+    with pytest.raises(SpecError, match=r"needs the option 'threshold': --set metric\..*threshold=VALUE"):
         create("metrics", f"{plugin}:Metric", {"every": 2})
 
 

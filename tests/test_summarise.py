@@ -162,7 +162,23 @@ def test_references_that_failed_are_stated(tmp_path: Path) -> None:
     rows.append(Row("set", GROUND_TRUTH, "a", 0, f"{HERE}:Gap", "x", failure=Failure("damaged", "cut")))
     rows += feature_rows(tmp_path, "Gap", "ours", dict.fromkeys(SAMPLES, 1.0))
     summary = table(rows, "Gap", methods=[GROUND_TRUTH, "ours"], folder=tmp_path)
+    assert cell(summary, "ours", "gap").n == 5
     assert any("5 of 6 references" in note and "damaged: 1 clip" in note for note in summary.footnotes)
+
+
+def test_a_clip_without_its_reference_does_not_count(tmp_path: Path) -> None:
+    """One reference that cannot be read must not look like a difference in quality."""
+    truth = dict(zip(SAMPLES, [0.0, 0.0, 0.0, 0.0, 0.0, 90.0], strict=True))
+    rows = feature_rows(tmp_path, "Gap", "ours", truth)
+    rows += feature_rows(tmp_path, "Gap", GROUND_TRUTH, {k: v for k, v in truth.items() if k != "f"})
+    got = cell(table(rows, "Gap", methods=[GROUND_TRUTH, "ours"], folder=tmp_path), "ours", "gap")
+    assert (got.value, got.n, got.total) == (0.0, 5, 6)
+
+
+def test_a_method_that_was_not_timed_has_no_count_of_failures() -> None:
+    rows = [Row("set", "ours", s, 0, "render", s, values={"Throughput": 25.0, "Latency": 0.3}) for s in SAMPLES]
+    got = cell(table(rows, methods=["ours", "theirs"]), "theirs", "Throughput")
+    assert (got.value, got.n, got.total) == (None, 0, 0)
 
 
 def test_measured_times_are_columns_before_the_metrics() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lt_eval import fingerprint, provenance
 from lt_eval.datasets.folder import match_clips
-from lt_eval.errors import DatasetError, SpecError, StoreError
+from lt_eval.errors import DatasetError, SpecError, StoreError, WeightsError
 from lt_eval.interfaces import HasFootnotes, HasMethods
 from lt_eval.measure import (
     ClipTask,
@@ -74,7 +74,7 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
     spec = _resolved(spec)
     dataset = cast("Dataset", create("datasets", spec.dataset.name, spec.dataset.options))
     offered = {"weights": spec.weights, "device": spec.device, "seed": spec.seed}
-    plans = tuple(plan_metric(metric, offered) for metric in spec.metrics)
+    plans = _plans(spec, offered)
     _refuse_shared_columns(plans)
     everything = tuple(dataset[i] for i in range(len(dataset)))
     _check_dialogues(spec.dataset.name, everything)
@@ -127,6 +127,19 @@ def _resolved(spec: RunSpec) -> RunSpec:
     from lt_eval.metrics.nets.inference import resolve_device
 
     return replace(spec, device=resolve_device(spec.device))
+
+
+def _plans(spec: RunSpec, offered: Mapping[str, Any]) -> tuple[MetricPlan, ...]:
+    """Make all metrics; what several of them lack is told at once."""
+    plans, lacking = [], []
+    for metric in spec.metrics:
+        try:
+            plans.append(plan_metric(metric, offered))
+        except WeightsError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise WeightsError("\n".join(lacking))
+    return tuple(plans)
 
 
 def _refuse_shared_columns(plans: Sequence[MetricPlan]) -> None:
@@ -195,6 +208,8 @@ def _methods(
     brought = dataset.methods if isinstance(dataset, HasMethods) else {}
     specs = [MethodSpec(name, clips=str(folder)) for name, folder in brought.items()] + list(spec.methods)
     names = [method.name for method in specs]
+    if not names:
+        say("No method was named, so only the references are measured; --clips NAME=FOLDER adds one.")
     for name in names:
         check_method_name(name)
         if names.count(name) > 1:

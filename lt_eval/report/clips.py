@@ -38,7 +38,7 @@ def place(found: Mapping[ClipKey, Path], out: Path, under: str) -> dict[ClipKey,
     """Put the clips into out/under/METHOD/SAMPLE.mp4 and return their paths relative to `out`.
 
     A file is hard-linked where the file system allows it and copied elsewhere; one that is there already is kept, and
-    one whose source is gone is left out.
+    one whose source is gone or may not be read is left out.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -52,7 +52,7 @@ def place(found: Mapping[ClipKey, Path], out: Path, under: str) -> dict[ClipKey,
         method, sample, turn = key
         if source in by_source:
             placed[key] = by_source[source]
-        if source in by_source or not source.is_file():
+        if source in by_source or not os.access(source, os.R_OK) or not source.is_file():
             continue
         folder = folders.get(method) or _free(safe_name(method), set(folders.values()), "")
         folders[method] = folder
