@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _PUBLISHED = {"pytorch-fid": ("inception", "inception-torchscript"), "clean": ("inception-torchscript", "inception")}
 """Preprocessing -> the file its publisher uses, and the other copy of the same network that serves as well."""
 
+_SOURCES = ("fid.py", "preprocess.py", "nets/inference.py")
+"""Code that features depend on, beside the network's own."""
+
 
 @dataclass(frozen=True)
 class FID:
@@ -153,9 +156,9 @@ class FID:
     def fingerprint(self) -> str:
         """Of network, weights file and preprocessing; raises WeightsError where the weights are missing."""
         if self.weights == "builtin":
-            return feature_key("builtin", sources=("fid.py", "preprocess.py", "nets/builtin.py"))
+            return feature_key("builtin", sources=(*_SOURCES, "nets/builtin.py"))
         digest = weight_files.sha256_of(self._file) if self.weights_file else weight_files.digest_of(self._file)
-        return feature_key(digest, self.preprocess, sources=("fid.py", "preprocess.py", "nets/inception.py"))
+        return feature_key(digest, self.preprocess, sources=(*_SOURCES, "nets/inception.py"))
 
     @property
     def footnotes(self) -> Sequence[str]:

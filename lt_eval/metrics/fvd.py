@@ -11,6 +11,7 @@ windows even between equal distributions: read them beside their floor.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -34,6 +35,9 @@ WINDOW = 16
 """Frames a window: what every published FVD16 uses."""
 
 _PUBLISHED = ("i3d", "i3d-state-dict")
+
+_SOURCES = ("fvd.py", "preprocess.py", "nets/inference.py")
+"""Code that features depend on, beside the network's own."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,9 @@ class FVD:
     def fingerprint(self) -> str:
         """Of network, weights file and windows; raises WeightsError where the weights are missing."""
         if self.weights == "builtin":
-            return feature_key("builtin", self.stride, sources=("fvd.py", "preprocess.py", "nets/builtin.py"))
+            return feature_key("builtin", self.stride, sources=(*_SOURCES, "nets/builtin.py"))
         digest = weight_files.sha256_of(self._file) if self.weights_file else weight_files.digest_of(self._file)
-        return feature_key(digest, self.stride, sources=("fvd.py", "preprocess.py", "nets/i3d.py"))
+        return feature_key(digest, self.stride, sources=(*_SOURCES, "nets/i3d.py"))
 
     @property
     def footnotes(self) -> Sequence[str]:
@@ -184,6 +188,32 @@ def _i3d(path: Path, modified_ns: int, device: str) -> Callable[[Sequence[Frames
 
     if is_torchscript(path):
         script = load_i3d_torchscript(path, device)
-        return lambda windows: script(torch.stack([pre.to_tensor(w, device).transpose(0, 1) for w in windows]))
+        if _resizes_alike(script, device):
+            return lambda windows: script(torch.stack([pre.i3d_levels(w, device) for w in windows]))
+        return functools.partial(_resized_inside, script, device=device)
     network = load_i3d(path, device)
     return lambda windows: network(torch.stack([pre.i3d(w, device) for w in windows]))
+
+
+def _resizes_alike(script: Callable[[Tensor], Tensor], device: str) -> bool:
+    """Return whether a program gives the same features of a window that it resizes and of one that we resized.
+
+    Only then may large frames be kept from it, which costs less memory. Grain stretched in one direction and shrunk in
+    the other shows any other filter, and any other place of the pixels.
+    """
+    from lt_eval.metrics.nets.inference import exact_inference
+
+    grain = np.random.default_rng(0).integers(0, 256, (WINDOW, 160, 288, 3), dtype=np.uint8)
+    with exact_inference():
+        theirs = _resized_inside(script, [grain], device)
+        ours = script(pre.i3d_levels(grain, device)[None])
+    return bool((ours - theirs).abs().max() <= 1e-5 * theirs.abs().max().clamp(min=1))
+
+
+def _resized_inside(script: Callable[[Tensor], Tensor], windows: Sequence[Frames], device: str) -> Tensor:
+    """Return the features of windows that the program resizes itself, as few at a time as their size demands."""
+    import torch
+
+    step = max(1, pre.PART_PIXELS // math.prod(windows[0].shape[:3]))
+    parts = [windows[start : start + step] for start in range(0, len(windows), step)]
+    return torch.cat([script(torch.stack([pre.to_tensor(w, device).transpose(0, 1) for w in part])) for part in parts])

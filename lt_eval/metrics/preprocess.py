@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from lt_eval.records import Frames
@@ -29,6 +31,9 @@ INCEPTION_SIDE = 299
 I3D_SIDE = 224
 BUILTIN_FRAME_SIDE = 128
 BUILTIN_WINDOW_SIDE = 64
+
+PART_PIXELS = 2**21
+"""Pixels of full-size pictures that are held as float at a time (12 bytes each), whatever their size and number."""
 
 
 def check_frames(frames: Frames) -> None:
@@ -56,13 +61,43 @@ def to_tensor(frames: Frames, device: str = "cpu") -> Tensor:
     return bytes_.to(device).permute(0, 3, 1, 2).float()
 
 
-def pytorch_fid(frames: Frames, device: str = "cpu") -> Tensor:
-    """Return float32 [N, 3, 299, 299] in -1..1 as pytorch-fid prepares it."""
+def _by_parts(frames: Frames, side: int, device: str, resize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return float32 [N, 3, side, side], channels last in memory, of which a few frames were resized at a time.
+
+    A picture of more than PART_PIXELS is resized one colour at a time.
+
+    Args:
+        frames: uint8 RGB [N, H, W, 3].
+        side: of the result.
+        device: where the result lies.
+        resize: float32 [n, c, H, W] in 0..255, which it may overwrite, to [n, c, side, side]; no frame and no colour
+            may depend on another.
+    """
+    import torch
+
+    check_frames(frames)
+    count, height, width, _ = frames.shape
+    step = max(1, PART_PIXELS // (height * width))
+    colours = 3 if height * width <= PART_PIXELS else 1
+    resized = torch.empty((count, 3, side, side), device=device, memory_format=torch.channels_last)
+    for first in range(0, count, step):
+        for colour in range(0, 3, colours):
+            place = (slice(first, first + step), slice(colour, colour + colours))
+            part = np.array(frames[place[0], :, :, place[1]], order="C")
+            resized[place] = resize(torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float())
+    return resized
+
+
+def _bilinear(x: Tensor, side: int) -> Tensor:
     from torch.nn.functional import interpolate
 
-    x = to_tensor(frames, device) / 255
-    size = (INCEPTION_SIDE, INCEPTION_SIDE)
-    return 2 * interpolate(x, size=size, mode="bilinear", align_corners=False) - 1
+    return interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def pytorch_fid(frames: Frames, device: str = "cpu") -> Tensor:
+    """Return float32 [N, 3, 299, 299] in -1..1 as pytorch-fid prepares it."""
+    unit = _by_parts(frames, INCEPTION_SIDE, device, lambda x: _bilinear(x.div_(255), INCEPTION_SIDE))
+    return unit.mul_(2).sub_(1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -89,14 +124,15 @@ def _bicubic_matrix(source: int, target: int, device: str) -> Tensor:
 
 def clean_resize(frames: Frames, side: int = INCEPTION_SIDE, device: str = "cpu") -> Tensor:
     """Return float32 [N, 3, side, side] in 0..255: antialiased bicubic, rows first, cut to the range, not rounded."""
-    x = to_tensor(frames, device).contiguous()
-    across, down = _bicubic_matrix(x.shape[3], side, device), _bicubic_matrix(x.shape[2], side, device)
-    return (down @ (x @ across.T)).clamp(0, 255)
+    check_frames(frames)
+    height, width = frames.shape[1:3]
+    across, down = _bicubic_matrix(width, side, device), _bicubic_matrix(height, side, device)
+    return _by_parts(frames, side, device, lambda x: down @ (x.contiguous() @ across.T)).clamp_(0, 255)
 
 
 def clean(frames: Frames, device: str = "cpu") -> Tensor:
     """Return float32 [N, 3, 299, 299] in -1..127/128 as clean-fid prepares it."""
-    return (clean_resize(frames, INCEPTION_SIDE, device) - 128) / 128
+    return clean_resize(frames, INCEPTION_SIDE, device).sub_(128).div_(128)
 
 
 def area(frames: Frames, side: int, device: str = "cpu") -> Tensor:
@@ -114,9 +150,11 @@ def windows(count: int, length: int, stride: int) -> list[slice]:
     return [slice(start, start + length) for start in range(0, count - length + 1, stride)]
 
 
+def i3d_levels(frames: Frames, device: str = "cpu") -> Tensor:
+    """Return float32 [3, N, 224, 224] in 0..255: one window, resized and not yet scaled."""
+    return _by_parts(frames, I3D_SIDE, device, lambda x: _bilinear(x, I3D_SIDE)).transpose(0, 1)
+
+
 def i3d(frames: Frames, device: str = "cpu") -> Tensor:
     """Return float32 [3, N, 224, 224] in -1..1: one window for I3D."""
-    from torch.nn.functional import interpolate
-
-    x = interpolate(to_tensor(frames, device), size=(I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
-    return (2 * (x / 255) - 1).transpose(0, 1)
+    return i3d_levels(frames, device).div_(255).mul_(2).sub_(1)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_eval.metrics import preprocess
-from lt_eval.records import MediaPolicy
+from lt_eval.records import Frames, MediaPolicy
+
+Prepare = Callable[[Frames], Tensor]
 
 
 def grain(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -95,6 +102,50 @@ def test_i3d_window_is_channels_first_then_time() -> None:
     expected = torch.full_like(window, -1.0)
     expected[1, 3] = 1.0
     torch.testing.assert_close(window, expected, atol=1e-6, rtol=0)
+
+
+class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the bytes of the largest tensor that any operator gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = function(*args, **(kwargs or {}))
+        for found in given if isinstance(given, tuple | list) else [given]:
+            if isinstance(found, Tensor):
+                self.bytes = max(self.bytes, found.numel() * found.element_size())
+        return given
+
+
+@pytest.mark.parametrize("prepare", [preprocess.pytorch_fid, preprocess.clean, preprocess.i3d])
+@pytest.mark.parametrize(("height", "width", "count"), [(1080, 1920, 6), (2160, 3840, 2), (96, 128, 32)])
+def test_no_tensor_grows_with_the_picture_or_the_number_of_frames(
+    prepare: Prepare, height: int, width: int, count: int
+) -> None:
+    frames = np.broadcast_to(grain(1, 1, width), (count, height, width, 3))
+    with LargestTensor() as largest:  # type: ignore[no-untyped-call]
+        prepared = prepare(frames)
+    assert prepared.numel() == count * 3 * prepared.shape[-1] ** 2
+    assert 0 < largest.bytes <= 60e6
+
+
+@pytest.mark.parametrize("prepare", [preprocess.pytorch_fid, preprocess.clean, preprocess.i3d])
+@pytest.mark.parametrize("frames_a_part", [1, 3])
+def test_parts_give_the_same_bits_as_all_frames_at_once(
+    prepare: Prepare, frames_a_part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = grain(5, 90, 70)
+    at_once = prepare(frames)
+    monkeypatch.setattr(preprocess, "PART_PIXELS", frames_a_part * 90 * 70)
+    assert torch.equal(prepare(frames), at_once)
+
+
+@pytest.mark.parametrize("prepare", [preprocess.pytorch_fid, preprocess.clean, preprocess.i3d])
+def test_one_colour_at_a_time_gives_the_same_picture(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = grain(3, 90, 70)
+    at_once = prepare(frames)
+    monkeypatch.setattr(preprocess, "PART_PIXELS", 90 * 70 - 1)
+    torch.testing.assert_close(prepare(frames), at_once, atol=1e-6, rtol=0)
 
 
 def test_frames_of_a_read_only_map_are_accepted_and_left_alone() -> None:
