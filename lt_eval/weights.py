@@ -3,13 +3,15 @@
 They lie in $LT_EVAL_WEIGHTS where set (machines without a network: copy them there), else in the cache (`paths`).
 
 A file is used only when its sha256 is the published one. Where no public source states one, the first use records it in
-`<file>.sha256` and later uses compare. The same sidecar spares hashing a file again whose size and time are unchanged.
+`<file>.sha256`, provided that the file is whole and holds what torch.save writes, and later uses compare. The same
+sidecar spares hashing a file again whose size and time are unchanged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from lt_eval.paths import weights_dir
 from lt_eval.registry import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import httpx
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     """Called with the bytes on disk and the bytes in all, None where the server does not say."""
 
 _ATTEMPTS = 4
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,8 @@ def verify(name: str, *, rehash: bool = False) -> str:
         rehash: read the whole file even where its size and time are those of the last check.
 
     Raises:
-        WeightsError: the file is absent, or not the published or recorded one.
+        WeightsError: the file is absent, or not the published or recorded one; or neither is known and it holds no
+            weights.
     """
     line, path = entry(name), path_of(name)
     if not path.is_file():
@@ -227,8 +231,33 @@ def verify(name: str, *, rehash: bool = False) -> str:
         if not line.sha256:
             remedy += f" If you replaced it on purpose, delete {_sidecar(path).name} too."
         raise WeightsError(f"{path} is not {origin}: its sha256 is {found}, expected {expected}. {remedy}")
+    if not expected and (doubt := _doubt(path)):
+        raise WeightsError(f"{path} is {doubt}. Delete it and run: lt-eval weights fetch {name}.")
     _record(path, found)
     return found
+
+
+def _doubt(path: Path) -> str:
+    """Return why a file cannot be what torch.save wrote, empty where it can: for files of no known checksum.
+
+    A zip archive is read to its end, so a part of one, or of two, shows. Of a pickle, the layout before torch 1.6, only
+    the beginning is looked at.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
+        return ""
+    if head != _ZIP:
+        return "neither a zip archive of PyTorch nor a pickle"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                return f"a zip archive of which {damaged} is damaged"
+            if not any(name.split("/")[-1] == "data.pkl" for name in archive.namelist()):
+                return "a zip archive with no data.pkl, so not of PyTorch"
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as cause:
+        return f"no whole zip archive ({cause})"
+    return ""
 
 
 # Download -------------------------------------------------------------------------------------------------------------
@@ -237,8 +266,9 @@ def verify(name: str, *, rehash: bool = False) -> str:
 def fetch(name: str, progress: Progress | None = None, *, client: httpx.Client | None = None) -> Path:
     """Bring a file into the folder unless it is there, and return its path.
 
-    A broken download stays as `<file>.part` and goes on where it stopped. The final name appears only with the right
-    checksum. Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
+    A broken download stays as `<file>.part` and goes on where it stopped, unless the checksum is not known: then it is
+    dropped. The final name appears only with the right checksum. Proxies are taken from the environment (HTTPS_PROXY,
+    NO_PROXY).
 
     Args:
         name: of the table.
@@ -278,37 +308,62 @@ class _NotTheFile(Exception):
 def _download(session: httpx.Client, url: str, path: Path, line: WeightFile, progress: Progress | None) -> None:
     """Fetch one URL to `<path>.part`, check it and move it to `path`."""
     partial = path.with_name(path.name + ".part")
+    expected = line.sha256 or _recorded(path)[0]
+    if not expected:
+        _download_unknown(session, url, partial, path, progress)
+        return
     resumed = partial.is_file() and partial.stat().st_size > 0
     _receive(session, url, partial, progress)
     found = sha256_of(partial)
-    if line.sha256 and found != line.sha256 and resumed:
+    if found != expected and resumed:
         # what an earlier attempt left may be of another file: once more from the beginning
         partial.unlink()
         _receive(session, url, partial, progress)
         found = sha256_of(partial)
-    if line.sha256 and found != line.sha256:
+    if found != expected:
         size = partial.stat().st_size
         partial.unlink()
-        raise _NotTheFile(f"sent {size} bytes of sha256 {found}, the published one is {line.sha256}; nothing was kept")
+        origin = "the published one" if line.sha256 else f"that of the file first used here ({_sidecar(path)})"
+        raise _NotTheFile(f"sent {size} bytes of sha256 {found}, {origin} is {expected}; nothing was kept")
     partial.replace(path)
     _record(path, found)
 
 
-def _receive(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> None:
-    """Append to `partial` until the server has sent all; a cut is taken up again a few times."""
+def _download_unknown(session: httpx.Client, url: str, partial: Path, path: Path, progress: Progress | None) -> None:
+    """Fetch a file of no known checksum, from its first byte: an old part cannot be told from one of another file."""
+    partial.unlink(missing_ok=True)
+    try:
+        length_known = _receive(session, url, partial, progress)
+        if doubt := _doubt(partial):
+            raise _NotTheFile(f"sent {partial.stat().st_size} bytes, {doubt}; nothing was kept")
+        if not length_known and not zipfile.is_zipfile(partial):
+            raise _NotTheFile("did not say how long the file is, and a pickle does not show it; nothing was kept")
+        digest = sha256_of(partial)
+        partial.replace(path)
+        _record(path, digest)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _receive(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> bool:
+    """Append to `partial` until the server has sent all; a cut is taken up again a few times.
+
+    Returns:
+        Whether the server said how long the file is, so that it is known to be whole.
+    """
     import httpx
 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _receive_once(session, url, partial, progress)
-            return
+            return _receive_once(session, url, partial, progress)
         except httpx.TransportError as cut:
             unreachable = isinstance(cut, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol)
             if unreachable or attempt == _ATTEMPTS:
                 raise
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> None:
+def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Progress | None) -> bool:
     import httpx
 
     have = partial.stat().st_size if partial.is_file() else 0
@@ -316,7 +371,7 @@ def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Prog
     with session.stream("GET", url, headers=headers) as answer:
         if answer.status_code == 416:
             if answer.headers.get("content-range", "") == f"bytes */{have}":
-                return  # the file was complete
+                return True  # the file was complete
             partial.unlink()  # left over from another file
             raise httpx.ReadError(f"has no byte {have}")
         answer.raise_for_status()
@@ -324,8 +379,7 @@ def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Prog
             raise _NotTheFile("sent a web page instead of the file")
         if not answer.headers.get("content-range", "").startswith(f"bytes {have}-"):
             have = 0  # the server starts from the beginning, and so does the file
-        length = answer.headers.get("content-length")
-        total = have + int(length) if length else None
+        total = _total(answer.headers, have)
         try:
             with partial.open("r+b" if have else "wb") as file:
                 file.seek(have)
@@ -338,3 +392,16 @@ def _receive_once(session: httpx.Client, url: str, partial: Path, progress: Prog
             raise StorageFullError(
                 f"{partial} cannot be written: {cause}. Free space or set LT_EVAL_WEIGHTS."
             ) from cause
+    if total is not None and have != total:
+        raise httpx.ReadError(f"sent {have} of {total} bytes")
+    return total is not None
+
+
+def _total(headers: Mapping[str, str], have: int) -> int | None:
+    """Return how long a file is by the headers of an answer that begins at byte `have`, None where they do not say."""
+    if headers.get("content-encoding", "identity") != "identity":
+        return None  # what is said is the length of what was packed
+    of_range, of_rest = headers.get("content-range", "").rpartition("/")[2], headers.get("content-length", "")
+    if of_range.isdecimal():
+        return int(of_range)
+    return have + int(of_rest) if of_rest.isdecimal() else None

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +24,19 @@ from lt_eval.weights import WeightFile, entry, fetch, path_of, require, verify
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+def torch_zip() -> bytes:
+    """What torch.save writes, as far as can be told without torch."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        archive.writestr("archive/data/0", CONTENT[:200_000])
+    return file.getvalue()
+
+
+ZIP = torch_zip()
+PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + CONTENT
 LINE = WeightFile(
     name="net",
     file="net.pth",
@@ -238,13 +254,114 @@ def test_a_damaged_file_is_refused_wherever_it_is_asked_for(folder: Path) -> Non
 
 def test_an_unpinned_file_is_recorded_at_first_use(folder: Path) -> None:
     path = folder / "unpinned.pth"
-    path.write_bytes(b"first")
-    assert verify("unpinned") == hashlib.sha256(b"first").hexdigest()
-    path.write_bytes(b"second")
+    path.write_bytes(ZIP)
+    assert verify("unpinned") == hashlib.sha256(ZIP).hexdigest()
+    path.write_bytes(PICKLE)
     with pytest.raises(WeightsError, match=r"first used here.*delete unpinned\.pth\.sha256 too"):
         require("unpinned")
     (folder / "unpinned.pth.sha256").unlink()
     assert require("unpinned") == path
+
+
+def sending(content: bytes, headers: dict[str, str] | None = None) -> Answer:
+    """Answer with a body in chunks, its length untold unless the headers say it."""
+
+    class Chunks(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield content
+
+    return lambda _: httpx.Response(200, stream=Chunks(), headers=headers)
+
+
+def told(content: bytes) -> Answer:
+    return sending(content, {"content-length": str(len(content))})
+
+
+@pytest.mark.parametrize("server", [told(ZIP), sending(ZIP), told(PICKLE)])
+def test_an_unpinned_file_that_is_complete_is_fetched_and_recorded(folder: Path, server: Answer) -> None:
+    path = fetch("unpinned", client=client(server))
+    assert verify("unpinned") == weights.sha256_of(path)
+    assert sorted(p.name for p in folder.iterdir()) == ["unpinned.pth", "unpinned.pth.sha256"]
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (sending(ZIP[:-1000]), "zip archive"),
+        (sending(ZIP[:50_000]), "zip archive"),
+        (told(ZIP[:100_000] + b"?" + ZIP[100_001:]), "archive/data/0 is damaged"),
+        (sending(PICKLE[:5000]), "did not say how long"),
+        (sending(PICKLE[:5000], {"content-length": str(len(PICKLE))}), f"5000 of {len(PICKLE)} bytes"),
+        (told(CONTENT), "neither a zip archive.*nor a pickle"),
+        (told(b""), "neither a zip archive.*nor a pickle"),
+        (told(b"\x80\x63"), "neither a zip archive.*nor a pickle"),
+        (told(ZIP.replace(b"data.pkl", b"data.txt")), "no data.pkl"),
+    ],
+)
+def test_an_unpinned_file_that_is_not_whole_or_no_weights_leaves_nothing(
+    folder: Path, server: Answer, reason: str
+) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        fetch("unpinned", client=client(server))
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [ZIP, PICKLE])
+@pytest.mark.parametrize("leftover", [b"of another file", b"\x80\x02" * 300_000])
+def test_an_unpinned_file_never_goes_on_from_what_an_earlier_fetch_left(
+    folder: Path, content: bytes, leftover: bytes
+) -> None:
+    (folder / "unpinned.pth.part").write_bytes(leftover)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert "range" not in request.headers
+        return told(content)(request)
+
+    assert fetch("unpinned", client=client(answer)).read_bytes() == content
+
+
+def test_an_unpinned_file_goes_on_after_a_cut_in_the_same_fetch() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        span = {"content-range": f"bytes {start}-{len(PICKLE) - 1}/{len(PICKLE)}"}
+        if start == 0:
+            return httpx.Response(200, stream=Cut(PICKLE[:400_000]))
+        return httpx.Response(206, content=PICKLE[start:], headers=span)
+
+    assert fetch("unpinned", client=client(answer)).read_bytes() == PICKLE
+
+
+def test_a_response_shorter_than_its_range_is_taken_up_again() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        span = {"content-range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+        short = sending(CONTENT[start : start + 600_000])(request)
+        return httpx.Response(206, stream=short.stream, headers=span)
+
+    assert fetch("net", client=client(answer)).read_bytes() == CONTENT
+
+
+def test_a_packed_answer_is_not_measured_by_its_packed_length() -> None:
+    packed = gzip.compress(CONTENT)
+    headers = {"content-encoding": "gzip", "content-length": str(len(packed))}
+    assert fetch("net", client=client(sending(packed, headers))).read_bytes() == CONTENT
+
+
+def test_an_unpinned_file_is_compared_with_its_record_when_fetched_again(folder: Path) -> None:
+    fetch("unpinned", client=client(told(ZIP))).unlink()
+    with pytest.raises(WeightsError, match=r"first used here.*unpinned\.pth\.sha256"):
+        fetch("unpinned", client=client(told(PICKLE)))
+    assert [p.name for p in folder.iterdir()] == ["unpinned.pth.sha256"]
+    assert fetch("unpinned", client=client(told(ZIP))).read_bytes() == ZIP
+
+
+@pytest.mark.parametrize("content", [CONTENT, ZIP[:-1000], b""])
+def test_a_file_copied_here_that_holds_no_weights_is_not_recorded(folder: Path, content: bytes) -> None:
+    (folder / "unpinned.pth").write_bytes(content)
+    for attempt in (require, verify):
+        with pytest.raises(WeightsError, match=r"unpinned\.pth is .*lt-eval weights fetch unpinned"):
+            attempt("unpinned")
+    assert [p.name for p in folder.iterdir()] == ["unpinned.pth"]
 
 
 def test_an_unchanged_file_is_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +401,7 @@ def test_a_forged_record_does_not_replace_the_published_checksum(folder: Path) -
 
 
 def test_require_takes_the_alternative_that_is_here(folder: Path) -> None:
-    (folder / "unpinned.pth").write_bytes(b"weights")
+    (folder / "unpinned.pth").write_bytes(ZIP)
     assert require("net", "unpinned") == folder / "unpinned.pth"
     with pytest.raises(WeightsError) as refusal:
         require("net")
