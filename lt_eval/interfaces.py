@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lt_eval.records import Audio, Column, Dialogue, Features, Frames, Sample
+    from lt_eval.records import Audio, Column, Dialogue, Features, Frames, Sample, Score
 
 
 class Clip(Protocol):
@@ -51,7 +51,7 @@ class ClipMetric(Protocol):
         """Column name -> direction and unit."""
         ...
 
-    def score(self, sample: Sample) -> Mapping[str, float]:
+    def score(self, sample: Sample) -> Mapping[str, float] | Score:
         """Return one value a column; raise UnscorableError or MediaError where there is none."""
         ...
 
@@ -122,6 +122,16 @@ class HasFingerprint(Protocol):
     @property
     def fingerprint(self) -> str:
         """A string that differs whenever features or scores may differ."""
+        ...
+
+
+@runtime_checkable
+class MayBeUnavailable(Protocol):
+    """A metric that with some options has no value for any clip, such as one without builtin weights."""
+
+    @property
+    def unavailable(self) -> str:
+        """Why, as a clause that a table can show; empty where it can score."""
         ...
 
 

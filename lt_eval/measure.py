@@ -19,7 +19,8 @@ from lt_eval import fingerprint
 from lt_eval.errors import MissingClipError, SampleError, SpecError, UnscorableError, UsageError, reason_of
 from lt_eval.execution import WorkerLost, map_tasks
 from lt_eval.interfaces import ClipMetric, SetMetric
-from lt_eval.records import Better, Column, Dialogue, Failure, MediaPolicy, Row, Sample
+from lt_eval.paths import faces_sidecar
+from lt_eval.records import Better, Column, Dialogue, Failure, MediaPolicy, Row, Sample, Score
 from lt_eval.registry import create
 from lt_eval.store import key_of
 
@@ -136,7 +137,7 @@ def plan_clip(
     for plan in metrics:
         words: tuple[object, ...] = ()
         if not is_set_metric(load_metric(plan)):
-            files = (turn.speech, turn.reference, dialogue.portrait)
+            files = (turn.speech, turn.reference, turn.faces, faces_sidecar(path), dialogue.portrait)
             words = (*map(fingerprint.of_file, files), turn.text, dialogue.prompt, plan.offered)
         device = json.loads(plan.offered).get("device")
         keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, device, *picture, *words))
@@ -201,14 +202,15 @@ def _measure_one(task: ClipTask, index: int, metric: Metric, clip: Clip) -> tupl
         if not np.isfinite(found).all():
             raise UnscorableError("not_finite", f"{task.path}: the metric gave features that are not finite.")
         return _row(task, index, features=task.keys[index], details={"features": len(found)}), found
-    scored = cast("ClipMetric", metric).score(Sample(task.method, task.dialogue, 0, clip))
-    values = {name: float(value) for name, value in scored.items()}
+    answer = cast("ClipMetric", metric).score(Sample(task.method, task.dialogue, 0, clip))
+    scored = answer if isinstance(answer, Score) else Score(answer)
+    values = {name: float(value) for name, value in scored.values.items()}
     strange = [name for name, value in values.items() if not np.isfinite(value) or name not in metric.columns]
     if strange:
         raise UnscorableError(
-            "not_finite", f"{task.path}: {strange[0]} = {scored[strange[0]]} is no value of a column."
+            "not_finite", f"{task.path}: {strange[0]} = {scored.values[strange[0]]} is no value of a column."
         )
-    return _row(task, index, values=values), None
+    return _row(task, index, values=values, details=dict(scored.details)), None
 
 
 def _row(task: ClipTask, index: int, **more: Any) -> Row:

@@ -32,3 +32,8 @@ def data_dir() -> Path:
     """Return the folder of prepared data sets; it need not exist."""
     own = os.environ.get("LT_EVAL_DATA")
     return Path(own).expanduser() if own else cache_dir() / "data"
+
+
+def faces_sidecar(clip: Path) -> Path:
+    """Return where the face boxes of one clip may lie beside it: `anna.mp4` has `anna.faces.json`."""
+    return clip.with_name(f"{clip.stem}.faces.json")

@@ -99,6 +99,8 @@ class Turn:
         question: what the user said before this turn (multi-round).
         reference: the real clip, where there is one.
         content: the part of the frame that is picture, not letterbox bars.
+        faces: JSON file with `fps` and `faces`, the face boxes of each frame of the reference, where the data set states
+            them; clips of methods are made from the same portrait and audio, and share them.
     """
 
     speech: Path | None = None
@@ -106,6 +108,7 @@ class Turn:
     question: str = ""
     reference: Path | None = None
     content: Box | None = None
+    faces: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,19 @@ class Sample:
     dialogue: Dialogue
     turn: int
     clip: Clip
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a ClipMetric may return instead of bare values.
+
+    Attributes:
+        values: one a column.
+        details: what the values were made of, as JSON types (per frame, per face track); kept in the row, never averaged.
+    """
+
+    values: Mapping[str, float]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

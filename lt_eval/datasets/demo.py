@@ -151,6 +151,7 @@ class Demo:
             speech=self.folder / "speech" / f"{name}.wav",
             text=record["transcript"],
             reference=self.folder / "clips" / f"{name}.mp4",
+            faces=self._record(index % self.clips),
         )
         portrait = self.folder / "portraits" / f"{name}.png"
         return Dialogue(id=name, turns=(turn,), portrait=portrait, prompt=record["prompt"])
