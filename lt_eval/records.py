@@ -99,8 +99,8 @@ class Turn:
         question: what the user said before this turn (multi-round).
         reference: the real clip, where there is one.
         content: the part of the frame that is picture, not letterbox bars.
-        faces: JSON file with `fps` and `faces`, the face boxes of each frame of the reference, where the data set states
-            them; clips of methods are made from the same portrait and audio, and share them.
+        faces: JSON file with `fps` and `faces`, the face box of each frame of the reference, where the data set states
+            them; clips of methods show the same person in the same place, and share them.
     """
 
     speech: Path | None = None
@@ -137,7 +137,7 @@ class Score:
 
     Attributes:
         values: one a column.
-        details: what the values were made of, as JSON types (per frame, per face track); kept in the row, never averaged.
+        details: what the values were made of, as JSON types (per frame, per face track); kept in the row, not averaged.
     """
 
     values: Mapping[str, float]
