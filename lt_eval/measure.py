@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from lt_eval import fingerprint
 from lt_eval.errors import MissingClipError, SampleError, SpecError, UnscorableError, UsageError, reason_of
 from lt_eval.execution import WorkerLost, map_tasks
-from lt_eval.interfaces import ClipMetric, SetMetric
+from lt_eval.interfaces import ClipMetric, MayBeUnavailable, SetMetric
 from lt_eval.paths import faces_sidecar
 from lt_eval.records import Better, Column, Dialogue, Failure, MediaPolicy, Row, Sample, Score
 from lt_eval.registry import create
@@ -80,6 +80,12 @@ def load_metric(plan: MetricPlan) -> Metric:
 def is_set_metric(metric: Metric) -> bool:
     """Return whether a metric compares sets of clips rather than scoring each."""
     return callable(getattr(metric, "features", None)) and callable(getattr(metric, "distance", None))
+
+
+def unavailable(plan: MetricPlan) -> str:
+    """Return why a metric has no value for any clip with these options; empty where it can score."""
+    metric = load_metric(plan)
+    return metric.unavailable if isinstance(metric, MayBeUnavailable) else ""
 
 
 def plan_metric(spec: MetricSpec, offered: Mapping[str, Any]) -> MetricPlan:

@@ -19,7 +19,7 @@ import numpy as np
 from lt_eval import stats
 from lt_eval.errors import LtEvalError, SampleError, UnscorableError
 from lt_eval.interfaces import HasFloor, HasInfluence, Influence, SetMetric
-from lt_eval.measure import MetricPlan, is_set_metric, load_metric
+from lt_eval.measure import MetricPlan, is_set_metric, load_metric, unavailable
 from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Row, Summary
 from lt_eval.render import COLUMNS as RENDER_COLUMNS
 from lt_eval.render import METRIC as RENDER
@@ -84,7 +84,9 @@ def summarise(
     for plan in plans:
         metric = load_metric(plan)
         found = by_metric.get(plan.name, {})
-        if is_set_metric(metric):
+        if why := unavailable(plan):
+            _empty_columns(table, metric.columns, names, why)
+        elif is_set_metric(metric):
             _set_columns(table, cast("SetMetric", metric), names, found, base, features_path)
         else:
             _clip_columns(table, metric.columns, names, found, base)
@@ -105,6 +107,11 @@ def _why(rows: Mapping[str, Row]) -> str:
     """Count the failures by reason: "no_face: 3 clips, missing_clip: 1 clip"."""
     counts = Counter(row.failure.reason for row in rows.values() if row.failure)
     return ", ".join(f"{reason}: {n} clip{'s' if n > 1 else ''}" for reason, n in sorted(counts.items()))
+
+
+def _empty_columns(table: _Table, columns: Mapping[str, Column], methods: Sequence[str], why: str) -> None:
+    table.columns.update(columns)
+    table.cells += [table.blank(method, name, note=why, total=0) for name in columns for method in methods]
 
 
 def _clip_columns(

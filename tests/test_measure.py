@@ -11,9 +11,19 @@ import pytest
 
 from lt_eval.errors import SpecError, UnscorableError, UsageError, WeightsError
 from lt_eval.interfaces import Clip
-from lt_eval.measure import ClipTask, MetricPlan, load_metric, measure, measure_clip, plan_clip, plan_metric, remaining
+from lt_eval.measure import (
+    ClipTask,
+    MetricPlan,
+    load_metric,
+    measure,
+    measure_clip,
+    plan_clip,
+    plan_metric,
+    remaining,
+    unavailable,
+)
 from lt_eval.media import clip as clip_module
-from lt_eval.records import Column, Dialogue, Features, Frames, MediaPolicy, Row, Sample, Turn
+from lt_eval.records import Column, Dialogue, Features, Frames, MediaPolicy, Row, Sample, Score, Turn
 from lt_eval.spec import ExecutionPolicy, MetricSpec
 from tests.clips import write_clips
 
@@ -240,3 +250,48 @@ def test_the_frames_a_metric_sees_are_those_of_the_policy(tmp_path: Path) -> Non
         seen.append(clip.frames)
         assert len(metric.features(clip)) == 10  # type: ignore[union-attr]
     assert seen[0].shape == (10, 64, 64, 3)
+
+
+@dataclass(frozen=True)
+class PerFrame:
+    """The mean of all pixels, and of each frame in the row's details."""
+
+    unavailable: str = ""
+
+    columns = {"mean": Column("neither")}
+
+    def score(self, sample: Sample) -> Score:
+        """Return mean and details."""
+        means = [float(frame.mean()) for frame in sample.clip.frames]
+        return Score({"mean": sum(means) / len(means)}, {"means": means})
+
+
+def test_a_rows_details_hold_what_a_value_was_made_of(tmp_path: Path) -> None:
+    (row,) = measure_clip(task(tmp_path, "PerFrame")).rows
+    assert len(row.details["means"]) == 20 and "seconds" in row.details
+    assert row.values["mean"] == pytest.approx(np.mean(row.details["means"]))
+
+
+def test_a_metric_says_that_it_has_no_value_for_any_clip() -> None:
+    (scoring,) = plans("PerFrame")
+    idle = plan_metric(MetricSpec(f"{HERE}:PerFrame", {"unavailable": "no small network"}), {})
+    assert (unavailable(scoring), unavailable(idle)) == ("", "no small network")
+    assert unavailable(plans("Brightness")[0]) == ""
+
+
+def test_boxes_of_the_data_set_and_beside_the_clip_are_part_of_a_clip_metrics_key(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path, ["a"])
+    boxes = tmp_path / "boxes.json"
+
+    def keys() -> list[str]:
+        dialogue = Dialogue("a", (Turn(faces=boxes),))
+        return list(
+            plan_clip("set", "ours", dialogue, folder / "a.mp4", MediaPolicy(), plans("Brightness", "Means")).keys
+        )
+
+    seen = [keys()]
+    boxes.write_text("{}")
+    seen.append(keys())
+    (folder / "a.faces.json").write_text("{}")
+    seen.append(keys())
+    assert len({score for score, _ in seen}) == 3 and len({features for _, features in seen}) == 1

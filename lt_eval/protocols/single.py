@@ -25,6 +25,7 @@ from lt_eval.measure import (
     plan_clip,
     plan_metric,
     remaining,
+    unavailable,
 )
 from lt_eval.records import GROUND_TRUTH, Cell, Dialogue, MethodInfo, Row, Summary
 from lt_eval.registry import create, suggestion, targets
@@ -83,7 +84,7 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
         _refuse_other_dataset(out, spec.dataset.name, dataset.version)
         methods = _methods(spec, dataset, everything, store, progress, say)
         store.write_manifest(_manifest(spec, dataset, dialogues, plans, methods, out))
-        tasks = _tasks(spec, dialogues, plans, methods)
+        tasks = _tasks(spec, dialogues, [plan for plan in plans if not unavailable(plan)], methods)
         todo = remaining(tasks, store.rows())
         if len(todo) < len(tasks):
             say(f"{len(tasks) - len(todo)} of {len(tasks)} clips were measured before and are kept.")
@@ -171,7 +172,8 @@ def _check_dialogues(name: str, dialogues: Sequence[Dialogue]) -> None:
 
 def _is_lacking(cell: Cell, summary: Summary) -> bool:
     own = cell.method == GROUND_TRUTH and summary.columns[cell.column].fixed_by_reference
-    return cell.value is None and not own and cell.column not in RENDER_COLUMNS
+    asked_for = cell.total > 0 and cell.column not in RENDER_COLUMNS
+    return cell.value is None and asked_for and not own
 
 
 def _refuse_other_dataset(out: Path, name: str, version: str) -> None:

@@ -76,6 +76,15 @@ def test_two_methods_against_references_fill_a_table(runner: Runner, tmp_path: P
     assert ("measure", 9, 9) in runner.told
 
 
+def test_a_metric_that_cannot_score_leaves_empty_cells_that_say_why_and_no_failure(runner: Runner) -> None:
+    idle = "tests.test_measure:PerFrame"
+    outcome = runner.run(metrics=[BRIGHTNESS, idle], metric={idle: {"unavailable": "no small network"}})
+    cells = {cell.column: cell for cell in outcome.summary.cells}
+    assert (cells["mean"].value, cells["mean"].note) == (None, "no small network")
+    assert cells["brightness"].value is not None
+    assert outcome.failures == () and outcome.lacking == ()
+
+
 def test_unmatched_names_are_reported_both_ways(runner: Runner, tmp_path: Path) -> None:
     write_clips(tmp_path / "ours", ["a", "b", "d"])
     outcome = runner.run(method={"ours": {"clips": str(tmp_path / "ours")}})
