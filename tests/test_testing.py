@@ -15,7 +15,7 @@ import pytest
 
 from lt_eval.errors import NoAudioError, UnscorableError
 from lt_eval.interfaces import Clip, Influence
-from lt_eval.records import Audio, Column, Dialogue, Features, Frames, Sample, Turn
+from lt_eval.records import Audio, Column, Dialogue, Features, Frames, Sample, Score, Turn
 from lt_eval.testing import (
     ArrayClip,
     ConformanceError,
@@ -109,6 +109,18 @@ class Brightness:
         return {"Brightness": float(sample.clip.frames.mean())}
 
 
+@dataclass(frozen=True)
+class Detailed(Brightness):
+    def score(self, sample: Sample) -> Score:  # type: ignore[override]
+        return Score({"Brightness": 1.0}, {"frames": len(sample.clip.frames)})
+
+
+@dataclass(frozen=True)
+class DetailsOfAnArray(Brightness):
+    def score(self, sample: Sample) -> Score:  # type: ignore[override]
+        return Score({"Brightness": 1.0}, {"frames": sample.clip.frames})
+
+
 class NoColumns(Brightness):
     columns: dict[str, Column] = {}
 
@@ -189,6 +201,7 @@ class OneFootnote(Brightness):
 def test_a_good_clip_metric_passes() -> None:
     check_clip_metric(Brightness)
     check_clip_metric(Brightness, [toy_clip(0.5, 32)])
+    check_clip_metric(Detailed)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +212,7 @@ def test_a_good_clip_metric_passes() -> None:
         (Missing, r"exactly the columns \['Brightness'\]. Seen: \[\]"),
         (NotFinite, "raise UnscorableError. Seen: Brightness: nan"),
         (ArrayScalar, r"use float\(x\). Seen: Brightness: float32"),
+        (DetailsOfAnArray, "details .* are JSON types.*ndarray is not JSON serializable"),
         (Raises, "raises a SampleError. Seen: KeyError: 'mouth'"),
         (NeverScores, r"pass `clips` that it can\). Seen: UnscorableError: There is no face"),
         (Remembers, "score depends on its sample alone"),

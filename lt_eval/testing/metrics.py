@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 
 from lt_eval.errors import SampleError
 from lt_eval.interfaces import HasFingerprint, HasFloor, HasFootnotes, HasInfluence
-from lt_eval.records import Column, Sample
+from lt_eval.records import Column, Sample, Score
 from lt_eval.testing.contract import Contract, name_of
 from lt_eval.testing.fakes import ArrayClip, toy_clip, toy_samples
 
@@ -152,10 +153,13 @@ def _score(contract: Contract, metric: ClipMetric, sample: Sample, columns: set[
     values = contract.call(
         f"{clause} returns values or raises a SampleError", metric.score, sample, allowed=(SampleError,)
     )
-    if not isinstance(values, SampleError):
-        _check_values(contract, clause, values, columns)
-        return dict(values)
-    return values
+    if isinstance(values, SampleError):
+        return values
+    scored = values if isinstance(values, Score) else Score(values)
+    _check_values(contract, clause, scored.values, columns)
+    rule = f"the details of {clause} are JSON types: finite numbers, texts, lists, objects"
+    kept = contract.call(rule, lambda: json.dumps(dict(scored.details), allow_nan=False))
+    return {**scored.values, "details": kept}
 
 
 def _features(contract: Contract, metric: SetMetric, clip: Clip) -> Any:
