@@ -7,7 +7,7 @@ docs/plugins.md for a metric in fifteen lines, and `lt_eval.testing` for checks 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -142,6 +142,15 @@ class HasFootnotes(Protocol):
     @property
     def footnotes(self) -> Sequence[str]:
         """One sentence each."""
+        ...
+
+
+@runtime_checkable
+class HasFindings(Protocol):
+    """A metric that knows only after measuring what a reader must know, such as which detector found the faces."""
+
+    def findings(self, details: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+        """Return footnotes, one sentence each, from the details of all scored rows of a run."""
         ...
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,6 +265,10 @@ class PerFrame:
         """Return mean and details."""
         means = [float(frame.mean()) for frame in sample.clip.frames]
         return Score({"mean": sum(means) / len(means)}, {"means": means})
+
+    def findings(self, details: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return how many frames there were."""
+        return [f"{sum(len(found['means']) for found in details)} frames were looked at."]
 
 
 def test_a_rows_details_hold_what_a_value_was_made_of(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lt_eval import fingerprint, provenance
 from lt_eval.datasets.folder import match_clips
 from lt_eval.errors import DatasetError, SpecError, StoreError, WeightsError
-from lt_eval.interfaces import HasFootnotes, HasMethods
+from lt_eval.interfaces import HasFindings, HasFootnotes, HasMethods
 from lt_eval.measure import (
     ClipTask,
     MetricPlan,
@@ -107,7 +107,7 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
             store.features_path,
             baseline=spec.baseline,
             seed=spec.seed,
-            footnotes=_footnotes(spec, plans),
+            footnotes=_footnotes(spec, plans, tuple(wanted.values())),
         )
         store.write_summary(summary)
         progress("summarise", 1, 1, "")
@@ -296,7 +296,7 @@ def _tasks(
     return tasks
 
 
-def _footnotes(spec: RunSpec, plans: Sequence[MetricPlan]) -> tuple[str, ...]:
+def _footnotes(spec: RunSpec, plans: Sequence[MetricPlan], rows: Sequence[Row]) -> tuple[str, ...]:
     media = spec.media
     rate = f"resampled to {media.fps:g} frames/s" if media.fps is not None else "at each file's own frame rate"
     size = f"{media.fit} to {media.size}x{media.size}" if media.size else "own picture size"
@@ -306,6 +306,8 @@ def _footnotes(spec: RunSpec, plans: Sequence[MetricPlan]) -> tuple[str, ...]:
         metric = load_metric(plan)
         if isinstance(metric, HasFootnotes):
             notes.extend(metric.footnotes)
+        if isinstance(metric, HasFindings):
+            notes.extend(metric.findings([row.details for row in rows if row.metric == plan.name and not row.failure]))
     return tuple(notes)
 
 
@@ -324,13 +326,21 @@ def _manifest(
         "protocol": spec.protocol,
         "spec": spec.to_json(),
         "dataset": {"name": spec.dataset.name, "version": dataset.version, "samples": [d.id for d in dialogues]},
-        "metrics": [
-            {"name": p.name, "options": json.loads(p.options), "offered": json.loads(p.offered), "hash": p.fingerprint}
-            for p in plans
-        ],
+        "metrics": [_metric_record(plan) for plan in plans],
         "methods": [
             {"name": m.info.name, "folder": str(m.folder), "clips": len(m.clips), "unmatched_files": list(m.extra)}
             for m in methods
         ],
         "sessions": [*sessions, provenance.describe()],
+    }
+
+
+def _metric_record(plan: MetricPlan) -> dict[str, Any]:
+    metric = load_metric(plan)
+    return {
+        "name": plan.name,
+        "options": json.loads(plan.options),
+        "offered": json.loads(plan.offered),
+        "hash": plan.fingerprint,
+        "how": list(metric.footnotes) if isinstance(metric, HasFootnotes) else [],
     }

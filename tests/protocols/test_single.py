@@ -85,6 +85,11 @@ def test_a_metric_that_cannot_score_leaves_empty_cells_that_say_why_and_no_failu
     assert outcome.failures == () and outcome.lacking == ()
 
 
+def test_what_the_rows_show_together_is_a_footnote(runner: Runner) -> None:
+    outcome = runner.run(metrics=["tests.test_measure:PerFrame"])
+    assert "60 frames were looked at." in outcome.summary.footnotes
+
+
 def test_unmatched_names_are_reported_both_ways(runner: Runner, tmp_path: Path) -> None:
     write_clips(tmp_path / "ours", ["a", "b", "d"])
     outcome = runner.run(method={"ours": {"clips": str(tmp_path / "ours")}})
