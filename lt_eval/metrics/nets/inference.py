@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lt_eval.errors import SpecError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -88,18 +88,31 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -
     Raises:
         WeightsError: names the keys that are missing, unexpected, or of another shape.
     """
-    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    shapes = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own.keys() & given.keys()
-        if given[key].shape != own[key].shape
-    ]
-    findings = {"missing": own.keys() - given.keys(), "unexpected": given.keys() - own.keys(), "wrong shape": shapes}
-    if any(findings.values()):
-        text = "; ".join(f"{len(keys)} {what}: {_some(sorted(keys))}" for what, keys in findings.items() if keys)
-        raise WeightsError(f"{path} is not laid out as {type(network).__name__} is. {text}.")
+    check_layout(network, {key: value.shape for key, value in given.items()}, path)
     network.load_state_dict(given, strict=False)
+
+
+def check_layout(network: nn.Module, shapes: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Refuse tensors of other names or shapes than a network's.
+
+    Raises:
+        WeightsError: names the keys that are missing, unexpected, or of another shape.
+    """
+    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    differing = [
+        f"{key} {tuple(shapes[key])} instead of {tuple(own[key].shape)}"
+        for key in own.keys() & shapes.keys()
+        if tuple(shapes[key]) != tuple(own[key].shape)
+    ]
+    findings = {"missing": own.keys() - shapes.keys(), "unexpected": shapes.keys() - own.keys()}
+    if any(findings.values()) or differing:
+        text = "; ".join(
+            f"{len(keys)} {what}: {_some(sorted(keys))}"
+            for what, keys in {**findings, "wrong shape": differing}.items()
+            if keys
+        )
+        raise WeightsError(f"{path} is not laid out as {type(network).__name__} is. {text}.")
 
 
 def _some(keys: list[str], most: int = 5) -> str:
@@ -109,8 +122,9 @@ def _some(keys: list[str], most: int = 5) -> str:
 def seeded_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """Return a state dict of a network's layout with random values that keep activations near one through every layer.
 
-    For parity checks and speed measurements where the published weights are not at hand. Running statistics are random
-    too, so that a wrong eps or a swapped statistic shows.
+    For parity checks and speed measurements where the published weights are not at hand. Scales of normalisations are
+    within a quarter of what the network begins with. Running statistics are random too, so that a wrong eps or a
+    swapped statistic shows.
     """
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
@@ -119,8 +133,8 @@ def seeded_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
             state[key] = torch.zeros_like(value)
         elif value.ndim > 1:
             state[key] = torch.randn(value.shape, generator=generator) * (2.0 / value[0].numel()) ** 0.5
-        elif key.endswith(("bn.weight", "running_var")):
-            state[key] = 0.75 + 0.5 * torch.rand(value.shape, generator=generator)
+        elif key.endswith(("weight", "running_var")):
+            state[key] = value * (0.75 + 0.5 * torch.rand(value.shape, generator=generator))
         else:
             state[key] = 0.1 * torch.randn(value.shape, generator=generator)
     return state
