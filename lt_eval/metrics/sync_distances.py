@@ -1,6 +1,6 @@
 """From embeddings of mouth and speech to Sync-C, Sync-D and the offset.
 
-Chung and Zisserman, "Out of time" (ACCV workshops 2016), section 3, as joonson/syncnet_python 6efbb1c (MIT) computes it:
+Chung and Zisserman, "Out of time" (ACCV workshops 2016), section 3, as joonson/syncnet_python 6efbb1c (MIT) has it:
 
     d[k, i]   = || lips_i - audio_(i + k - 15) + 1e-6 ||      k = 0 .. 30; audio outside the clip is the zero vector
     m[k]      = mean over i of d[k, i]
@@ -10,8 +10,9 @@ Chung and Zisserman, "Out of time" (ACCV workshops 2016), section 3, as joonson/
 
 What the sign means: audio that comes later than the lips by n frames gives offset -n, audio that comes earlier +n.
 
-Given the same embeddings every number equals upstream's to the last bit. At shift 15 of a clip of five seconds an eighth
-of the rows are distances to the zero vector; `masked` leaves them out, which is another number under another name.
+Given the same embeddings every number equals upstream's to the last bit. At shift 15 of a clip of five seconds an
+eighth of the rows are distances to the zero vector; `masked` leaves them out, which is another number under another
+name.
 """
 
 from __future__ import annotations
