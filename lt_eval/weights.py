@@ -10,6 +10,7 @@ sidecar spares hashing a file again whose size and time are unchanged.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zipfile
 from dataclasses import dataclass
@@ -37,11 +38,12 @@ class WeightFile:
     """One published file.
 
     Attributes:
-        name: what `lt-eval weights fetch NAME` takes.
-        file: its file name, kept as published.
+        name: what `lt-eval weights fetch NAME` takes. Files of one network are called `folder/file`, and `folder` takes
+            them all.
+        file: its file name, kept as published, in its folder where it has one.
         urls: where it lies; the first is its publisher's, the others are mirrors.
         sha256: 64 hexadecimal digits as stated in public, or None where no source states them.
-        size: bytes, or None where no source states them.
+        size: bytes, rounded where the source rounds, or None where none states them.
         licence: of the weights.
         used_by: the metric that needs it, and for what.
     """
@@ -53,6 +55,22 @@ class WeightFile:
     size: int | None
     licence: str
     used_by: str
+
+
+_ONE_ALIGN_REVISION = "dcc603b95aa0ebd82afa696d4a1e20d11fc80ddb"
+
+
+def _one_align(file: str, size: int | None = None, sha256: str | None = None) -> WeightFile:
+    """Return the line of one file of q-future/one-align, at the revision that pyiqa and others load."""
+    return WeightFile(
+        name=f"one-align/{file}",
+        file=f"one-align/{file}",
+        urls=(f"https://huggingface.co/q-future/one-align/resolve/{_ONE_ALIGN_REVISION}/{file}",),
+        sha256=sha256,
+        size=size,
+        licence="MIT by its model card; Q-Align's repository: S-Lab License 1.0, non-commercial; on LLaMA 2",
+        used_by="qalign",
+    )
 
 
 TABLE: tuple[WeightFile, ...] = (
@@ -116,6 +134,21 @@ TABLE: tuple[WeightFile, ...] = (
         licence="research use, Creative Commons Attribution (VGG, Oxford)",
         used_by="sync, face boxes",
     ),
+    _one_align("config.json", 5_601),
+    _one_align("preprocessor_config.json", 317),
+    _one_align("tokenizer_config.json"),
+    _one_align("tokenizer.model"),
+    _one_align("pytorch_model.bin.index.json"),
+    _one_align(
+        "pytorch_model-00001-of-00002.bin",
+        9_990_000_000,
+        "ca4cdc96237832a9eb3486274de0b10fa7235d5007ee6cff49320c7250970fe3",
+    ),
+    _one_align(
+        "pytorch_model-00002-of-00002.bin",
+        6_420_000_000,
+        "d445a50608f025a39ac75c6da13cb9d12a4cc923f6e1b9abc4b767408eac0729",
+    ),
 )
 
 
@@ -129,6 +162,23 @@ def entry(name: str) -> WeightFile:
     if name not in known:
         raise WeightsError(f"No weight file is called {name!r}.{suggestion(name, known)}")
     return known[name]
+
+
+def expand(name: str) -> tuple[str, ...]:
+    """Return the files that a name stands for: itself, all of a folder, or what the metric of that name needs.
+
+    Raises:
+        WeightsError: nothing is called so.
+    """
+    if any(line.name == name for line in TABLE):
+        return (name,)
+    if files := tuple(line.name for line in TABLE if line.name.startswith(f"{name}/")):
+        return files
+    first = next((line.name for line in TABLE if line.used_by.split()[0].rstrip(",") == name), None)
+    if first is not None:
+        return expand(first.partition("/")[0])
+    folders = {line.name.partition("/")[0]: line for line in TABLE}
+    raise WeightsError(f"No weight file is called {name!r}.{suggestion(name, folders)}")
 
 
 def path_of(name: str) -> Path:
@@ -156,6 +206,27 @@ def require(name: str, *alternatives: str) -> Path:
     )
 
 
+def require_folder(folder: str) -> Path:
+    """Return the path of a network of several files after checking each.
+
+    Raises:
+        WeightsError: files are missing (the message says which, whence and where to put them), or one is not the
+            published one.
+    """
+    lines = [entry(name) for name in expand(folder)]
+    place = weights_dir() / folder
+    if missing := [line for line in lines if not path_of(line.name).is_file()]:
+        files = ", ".join(f"{Path(line.file).name} ({_size_text(line.size)})" for line in missing)
+        source = lines[0].urls[0].rpartition("/")[0]
+        raise WeightsError(
+            f"The weights {folder} ({lines[0].licence}) are not complete in {place}: missing {files}. Get them with: "
+            f"lt-eval weights fetch {folder}. On a machine without a network copy them from {source} to {place}."
+        )
+    for line in lines:
+        verify(line.name)
+    return place
+
+
 def present(name: str, *alternatives: str) -> WeightFile:
     """Return the table's line of the first of these files that is here, else of the first; checks nothing."""
     return next((entry(other) for other in (name, *alternatives) if path_of(other).is_file()), entry(name))
@@ -163,11 +234,14 @@ def present(name: str, *alternatives: str) -> WeightFile:
 
 def digest_of(path: Path) -> str:
     """Return the sha256 of a file of the table by its path, as `verify` found it."""
-    return verify(next(line.name for line in TABLE if line.file == path.name))
+    relative = path.relative_to(weights_dir()).as_posix()
+    return verify(next(line.name for line in TABLE if line.file == relative))
 
 
 def _size_text(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size / 1e6:.1f} MB"
+    if size is None:
+        return "size unknown"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} bytes"
 
 
 # Checksums ------------------------------------------------------------------------------------------------------------
@@ -238,13 +312,19 @@ def verify(name: str, *, rehash: bool = False) -> str:
 
 
 def _doubt(path: Path) -> str:
-    """Return why a file cannot be what torch.save wrote, empty where it can: for files of no known checksum.
+    """Return why a file cannot be what its name says, empty where it can: for files of no known checksum.
 
-    A zip archive is read to its end, so a part of one, or of two, shows. Of a pickle, the layout before torch 1.6, only
-    the beginning is looked at.
+    That is an object in JSON, a sentencepiece model, or else what torch.save writes. A zip archive is read to its end,
+    so a part of one, or of two, shows. Of a pickle, the layout before torch 1.6, and of a sentencepiece model only the
+    beginning is looked at.
     """
     with path.open("rb") as file:
         head = file.read(4)
+    kind = path.name.removesuffix(".part").rpartition(".")[2]
+    if kind == "json":
+        return _doubt_of_json(path)
+    if kind == "model" and "tokenizer" in path.name:
+        return "" if head[:1] == b"\x0a" else "no sentencepiece model"
     if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
         return ""
     if head != _ZIP:
@@ -258,6 +338,14 @@ def _doubt(path: Path) -> str:
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as cause:
         return f"no whole zip archive ({cause})"
     return ""
+
+
+def _doubt_of_json(path: Path) -> str:
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as cause:
+        return f"no JSON ({cause})"
+    return "" if isinstance(data, dict) else "JSON, but no object"
 
 
 # Download -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -431,11 +432,65 @@ def test_the_table_is_well_formed(monkeypatch: pytest.MonkeyPatch) -> None:
     for line in weights.TABLE:
         assert all(url.startswith("https://") for url in line.urls)
         assert line.sha256 is None or (len(line.sha256) == 64 and set(line.sha256) <= set("0123456789abcdef"))
-        assert (line.size is None) == (line.sha256 is None)
+        assert line.sha256 is None or line.size is not None
         assert line.licence and line.used_by
     inception = entry("inception")
     assert inception.sha256 is not None
     assert inception.file.endswith(f"-{inception.sha256[:8]}.pth")  # the name carries the first digits
+
+
+FOLDER = tuple(
+    replace(LINE, name=f"owl/{file}", file=f"owl/{file}", urls=(f"https://publisher.test/rev/{file}",), sha256=None)
+    for file in ("config.json", "tokenizer.model", "weights.bin")
+)
+
+
+def folder_server(request: httpx.Request) -> httpx.Response:
+    file = request.url.path.rpartition("/")[2]
+    contents = {"config.json": b'{"a": 1}', "tokenizer.model": b"\x0a\x0e\x0a\x05<unk>", "weights.bin": ZIP}
+    return httpx.Response(200, content=contents[file])
+
+
+def test_a_network_of_several_files_lies_in_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "TABLE", FOLDER)
+    with pytest.raises(
+        WeightsError, match=r"missing config\.json .*weights\.bin .*fetch owl\. .*publisher\.test/rev to"
+    ):
+        weights.require_folder("owl")
+    for name in weights.expand("owl"):
+        fetch(name, client=client(folder_server))
+    assert weights.require_folder("owl") == folder / "owl"
+    assert weights.digest_of(folder / "owl" / "weights.bin") == hashlib.sha256(ZIP).hexdigest()
+    (folder / "owl" / "config.json").write_text(json.dumps({"b": 2}))
+    with pytest.raises(WeightsError, match=r"config\.json is not the file first used here"):
+        weights.require_folder("owl")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "doubt"),
+    [
+        ("config.json", b'{"a": 1', "no JSON"),
+        ("config.json", b"[1]", "no object"),
+        ("tokenizer.model", b"<html>", "no sentencepiece model"),
+    ],
+)
+def test_small_files_of_no_known_checksum_are_looked_into(
+    monkeypatch: pytest.MonkeyPatch, file: str, content: bytes, doubt: str
+) -> None:
+    monkeypatch.setattr(weights, "TABLE", FOLDER)
+    with pytest.raises(WeightsError, match=doubt):
+        fetch(f"owl/{file}", client=client(lambda _: httpx.Response(200, content=content)))
+
+
+def test_a_name_stands_for_a_file_a_folder_or_what_a_metric_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert weights.expand("i3d") == ("i3d",)
+    assert weights.expand("fid") == ("inception",)
+    assert len(weights.expand("one-align")) == 7
+    assert weights.expand("qalign") == weights.expand("one-align")
+    assert weights.expand("one-align/config.json") == ("one-align/config.json",)
+    with pytest.raises(WeightsError, match="Did you mean 'one-align'"):
+        weights.expand("onealign")
 
 
 def test_import_is_free() -> None:
