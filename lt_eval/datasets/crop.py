@@ -1,38 +1,25 @@
 """Where the face is, and which square of the frame becomes the clip. One square for the whole clip: nothing jitters.
 
-Boxes are found with OpenCV's Haar cascade for frontal faces (Viola and Jones 2001; the file comes with OpenCV 4): it
-needs no weights and the same one is on every machine. It misses profiles, so a published crop is preferred to it.
+Boxes are found with OpenCV's Haar cascade (`media.haar`). It misses profiles, so a published crop is preferred to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from lt_eval.datasets.candidates import FaceCentre, PixelBox
 from lt_eval.errors import UnscorableError
+from lt_eval.media.haar import frontal_faces
 from lt_eval.records import Box
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from lt_eval.records import Frames
-
-CASCADE = "haarcascade_frontalface_default.xml"
 
 EXPAND = 2.0
 """Side of the square over the side of the cascade's box, which ends at brows and chin: a head with hair and neck."""
-
-WORKING_SIDE_PX = 640
-"""Frames are searched at this size: the cascade's answer is as good and comes many times sooner."""
-
-SMALLEST_FACE = 0.06
-"""Side of the smallest face searched for, over the longer side of the frame."""
 
 SEEN_IN = 0.5
 """Share of the frames in which a face must be seen."""
@@ -99,31 +86,18 @@ def no_face(name: str) -> UnscorableError:
 
 
 def _face_of(frame: Frames, near: FaceCentre | None) -> Box | None:
-    height, width = frame.shape[:2]
-    scale = min(1.0, WORKING_SIDE_PX / max(height, width))
-    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    if scale < 1:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    smallest = round(SMALLEST_FACE * max(grey.shape))
-    found: NDArray[np.int32] = np.asarray(
-        _cascade().detectMultiScale(cv2.equalizeHist(grey), 1.1, 5, minSize=(smallest, smallest)), np.int32
-    ).reshape(-1, 4)
+    found = frontal_faces(frame)
     if not len(found):
         return None
-    corner, size = found[:, :2] / grey.shape[::-1], found[:, 2:] / grey.shape[::-1]
+    corner, size = found[:, :2], found[:, 2:]
     if near is None:
-        best = int(np.argmax(found[:, 2]))
+        best = int(np.argmax(size[:, 0]))
     else:
         away = np.abs(corner + size / 2 - near)
         best = int(np.argmin((away**2).sum(1)))
         if (away[best] > size[best]).any():
             return None
     return Box(*corner[best], *(corner[best] + size[best]))
-
-
-@cache
-def _cascade() -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
 
 def _square(centre_x: float, centre_y: float, side: float, width: int, height: int) -> Box:
