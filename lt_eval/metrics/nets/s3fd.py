@@ -146,6 +146,13 @@ def decode(offsets: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat((corner, spans + corner), dim=-1)
 
 
+def prepare(frames: NDArray[np.uint8], scale: float, device: torch.device) -> Tensor:
+    """Return float32 [N, 3, h, w], channels last in memory: frames shrunk linearly as uint8, minus the mean colour."""
+    small = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) for frame in frames]
+    x = torch.from_numpy(np.stack(small)).to(device).permute(0, 3, 1, 2).float()
+    return x - torch.tensor(MEAN_RGB, device=device)[:, None, None]
+
+
 def strongest_apart(boxes: NDArray[np.floating], order: NDArray[np.intp], overlap: float) -> list[int]:
     """Return which boxes stay when each suppresses the later ones that it overlaps by more than `overlap` (IoU).
 
@@ -155,15 +162,16 @@ def strongest_apart(boxes: NDArray[np.floating], order: NDArray[np.intp], overla
         overlap: 0..1.
     """
     left, top, right, bottom = boxes.T
-    area = (right - left) * (bottom - top)
     kept = []
-    while len(order):
-        first, order = order[0], order[1:]
-        kept.append(int(first))
-        across = np.minimum(right[order], right[first]) - np.maximum(left[order], left[first])
-        down = np.minimum(bottom[order], bottom[first]) - np.maximum(top[order], top[first])
-        shared = np.maximum(across, 0) * np.maximum(down, 0)
-        order = order[shared / (area[order] - shared + area[first]) <= overlap]
+    with np.errstate(all="ignore"):  # of infinite boxes the overlap is no number, and they are suppressed
+        area = (right - left) * (bottom - top)
+        while len(order):
+            first, order = order[0], order[1:]
+            kept.append(int(first))
+            across = np.minimum(right[order], right[first]) - np.maximum(left[order], left[first])
+            down = np.minimum(bottom[order], bottom[first]) - np.maximum(top[order], top[first])
+            shared = np.maximum(across, 0) * np.maximum(down, 0)
+            order = order[shared / (area[order] - shared + area[first]) <= overlap]
     return kept
 
 
@@ -172,8 +180,8 @@ def faces_of(
 ) -> NDArray[np.float32]:
     """Return the faces of one frame, strongest first.
 
-    Where scores are equal, the later prior comes first in the first suppression, and numpy's own (unstable) order
-    decides in the second, both as upstream. At most 750 faces; upstream crashes where there are as many.
+    Equal scores stand in the order in which torch's and numpy's own sorting leave them, as upstream: neither promises
+    one, and it differs between processors. At most 750 faces; upstream crashes where there are as many.
 
     Args:
         scores: float32 [P], 0..1.
@@ -185,9 +193,10 @@ def faces_of(
     Returns:
         float32 [n, 5]: left, top, right, bottom in pixels, not clipped to the frame, and score.
     """
-    strong = (scores > np.float32(threshold)) & (scores > np.float32(FLOOR))
-    scores, boxes = scores[strong], boxes[strong]
-    order = np.argsort(scores, kind="stable")[::-1][:MOST_CANDIDATES]
+    likely = scores > np.float32(FLOOR)
+    scores, boxes = scores[likely], boxes[likely]
+    order = torch.from_numpy(scores).sort().indices.numpy()[::-1][:MOST_CANDIDATES]
+    order = order[scores[order] > np.float32(threshold)]
     kept = strongest_apart(boxes, order, FIRST_OVERLAP)[:MOST_FACES]
     pixels = boxes[kept] * np.array([width, height, width, height], np.float32)
     faces = np.column_stack((pixels, scores[kept])).astype(np.float64)
@@ -206,6 +215,11 @@ class S3FD:
         self.device = torch.device(device)
         self._layers = layers.eval().requires_grad_(False).to(self.device)
         convert_conv2d_weight_memory_format(self._layers, torch.channels_last)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
+        """Return what the network says of `prepare`d frames: see `S3FDLayers.forward`."""
+        found: tuple[Tensor, Tensor, tuple[tuple[int, int], ...]] = self._layers(x)
+        return found
 
     def detect(
         self, frames: NDArray[np.uint8], scale: float = 0.25, threshold: float = 0.9
@@ -239,11 +253,9 @@ class S3FD:
 
     def candidates(self, frames: NDArray[np.uint8], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores [N, P] and boxes [N, P, 4] in fractions of uint8 RGB frames [N, H, W, 3], of all priors."""
-        small = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) for frame in frames]
         with exact_inference():
-            x = torch.from_numpy(np.stack(small)).to(self.device).permute(0, 3, 1, 2).float()
-            x -= torch.tensor(MEAN_RGB, device=self.device)[:, None, None]
-            offsets, logits, sizes = self._layers(x)
+            x = prepare(frames, scale, self.device)
+            offsets, logits, sizes = self.raw(x)
             boxes = decode(offsets, priors(x.shape[2], x.shape[3], sizes).to(self.device))
             return logits.softmax(dim=-1)[..., 1].cpu().numpy(), boxes.cpu().numpy()
 
