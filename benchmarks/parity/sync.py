@@ -338,7 +338,7 @@ def raw_cases(priors: int, seeds: int = 3) -> Iterator[tuple[str, NDArray[np.flo
 
     Upstream crashes at 750 faces a frame: with many priors, boxes are made wide enough to leave fewer.
     """
-    wide = np.array([0, 0, 1, 1], np.float32) * (4 if priors > s3fd.MOST_CANDIDATES else 0)
+    wide = np.array([0, 0, 1, 1], np.float32) * (8 if priors > s3fd.MOST_CANDIDATES else 0)
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         offsets = rng.normal(0, 1.5, (priors, 4)).astype(np.float32)
