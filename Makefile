@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check parity extras format clean
+.PHONY: demo test check parity extras full test-full format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lt-eval single --dataset demo --out results/demo
@@ -26,6 +26,14 @@ parity: $(VENV)/.installed-dev
 # The optional packages too: with them no test of the executors and decoders is skipped.
 extras: $(VENV)/.installed-dev
 	$(PIP) --editable '.[dev,ray,decord]'
+
+# The public programs that metrics are compared with, at exact versions, in an environment of their own: built once into
+# the cache folder (about 7 GB, a few minutes) and used from then on.
+full: $(VENV)/.installed
+	$(BIN)/python benchmarks/environments/build.py
+
+test-full: full
+	PYTHONPATH="$(CURDIR)" "$$($(BIN)/python benchmarks/environments/build.py)" -m pytest tests/full
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
