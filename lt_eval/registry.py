@@ -21,6 +21,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "metrics": {
         "fid": "lt_eval.metrics.fid:FID",
         "fvd": "lt_eval.metrics.fvd:FVD",
+        "sync": "lt_eval.metrics.sync:Sync",
         "qalign": "lt_eval.metrics.qalign:QAlign",
     },
     "datasets": {

@@ -1,0 +1,397 @@
+"""What the codecs of joonson/syncnet_python 6efbb1c (MIT) do to a clip before SyncNet sees it, with no ffmpeg command.
+
+    clip at 25 fps  -> MPEG-4, quantiser 2, and MP3 in an AVI
+    AVI             -> shots; JPEG, quantiser 2, one a frame; 16 kHz mono PCM
+    face crops      -> MPEG-4 as OpenCV's XVID writer makes it -> JPEG at mjpeg's default bit rate
+    PCM             -> cut to the track
+
+Every step is an encoder and a decoder in this process. Beside the same steps by ffmpeg 5.1.9 and OpenCV 4.14, from the
+same 25 fps file: JPEG, XVID and PCM steps give the same pixels and samples to the last bit; the first MPEG-4 step
+differs, since its motion search reads a field that only the command line sets (53 dB between the two, 48.5 dB from
+either to the source; ffmpeg with another number of threads differs by 60 dB from itself).
+
+The one named departure: we start from a constant-rate 25 fps file. Upstream's own conversion to 25 fps lets AVI skip
+frames, and then loses or cuts clips of other rates.
+
+Two habits of ffmpeg's AVI writer are kept, because they move sound against picture. libmp3lame delays sound by 1105
+samples of its own rate (25 ms at 44.1 kHz, 69 ms at 16 kHz), which AVI cannot tell its reader; and so that no packet
+begins before 0 the pictures behind the first move back by that time, rounded up to whole frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
+
+import av
+import cv2
+import numpy as np
+from av.codec.context import Flags2
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from lt_eval.errors import NoAudioError
+from lt_eval.media.clip import MediaClip
+from lt_eval.media.decode import Decoding
+from lt_eval.media.picture import orient
+from lt_eval.media.probe import display_matrix, opened
+from lt_eval.media.reader import Reader
+from lt_eval.media.sound import Soundtrack
+from lt_eval.media.spectra import pcm16
+from lt_eval.metrics.face_boxes import Footage
+from lt_eval.metrics.shots import shots_of
+from lt_eval.records import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from av.container import InputContainer
+    from numpy.typing import NDArray
+
+    from lt_eval.interfaces import Clip
+    from lt_eval.metrics.shots import Shot
+    from lt_eval.records import Audio, Frames
+
+    Planes = NDArray[np.uint8]  # [H * 3 / 2, W]: YUV 4:2:0, limited range, as av lays it out in one array
+    _Sound = tuple[NDArray[np.int16], int]  # samples at 16 kHz, and the rate that the MP3 had
+
+FPS = 25
+
+MP3_DELAY = 1105
+"""Samples at MP3's own rate by which libmp3lame is late, of which an AVI says nothing."""
+
+_QUANTISER_2 = {"flags": "+qscale", "global_quality": str(2 * 118)}
+
+_XVID = {"b": str(64 * FPS * 224 * 224), "qmin": "3"}
+"""What OpenCV's writer asks for: 64 bits a pixel, so that the quantiser always stays at its minimum."""
+
+_IN_MEMORY_BYTES = 256 * 2**20
+
+
+# The clip at 25 frames a second ---------------------------------------------------------------------------------------
+
+
+def reference_footage(clip: Clip, speech: Path | None = None) -> Footage:
+    """Return a clip as upstream's first three commands leave it.
+
+    A file that is read whole and upright keeps its own colour planes, sample rate and channels, so that at 25 fps
+    nothing departs from upstream; of other clips the canonical frames are encoded.
+
+    Args:
+        clip: at 25 frames a second.
+        speech: audio to take instead of the clip's own.
+
+    Raises:
+        NoAudioError: there is no sound.
+        MediaError: a file does not decode.
+    """
+    try:
+        jpegs, shots, sound = _first_pass(clip, whole=True)
+    except _NotPlain:
+        jpegs, shots, sound = _first_pass(clip, whole=False)
+    audio, rate_hz = sound() if speech is None else _sound_of_file(speech)
+    count = len(jpegs)
+    late = -(-MP3_DELAY * FPS // rate_hz)
+    instants = np.minimum(np.r_[np.zeros(late, np.int64), 1, 1 : max(2, count)][:count], count - 1)
+    return Footage(_Shown(jpegs, instants), instants, shots, audio)
+
+
+def round_trip(crops: Iterable[Frames]) -> Iterator[Frames]:
+    """Yield the face crops, uint8 RGB [224, 224, 3], as upstream's SyncNet reads them from its files."""
+    for data in _jpegs(_mpeg4(map(_planes_of, crops), _XVID), {}):
+        yield _picture(data)
+
+
+def _first_pass(clip: Clip, *, whole: bool) -> tuple[JpegFile, list[Shot], Callable[[], _Sound]]:
+    planes, sound = _from_file(clip, whole=whole) if isinstance(clip, MediaClip) else _from_arrays(clip)
+    jpegs = JpegFile()
+    return jpegs, shots_of(jpegs.filled(_mpeg4(planes, _QUANTISER_2))), sound
+
+
+def _from_file(clip: MediaClip, *, whole: bool) -> tuple[Iterator[Planes], Callable[[], _Sound]]:
+    if whole and clip.policy.size is None and clip.content is None:
+        decoding: _Sounded = _Plain(clip.path, clip.policy)
+        return itertools.chain.from_iterable(decoding), lambda: decoding.sound
+    decoding = _Sounded(clip.path, clip.policy, clip.content)
+    return map(_planes_of, itertools.chain.from_iterable(decoding)), lambda: decoding.sound
+
+
+def _from_arrays(clip: Clip) -> tuple[Iterator[Planes], Callable[[], _Sound]]:
+    def sound() -> _Sound:
+        frame = av.AudioFrame.from_ndarray(clip.audio[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
+        return mp3_round_trip([frame], Fraction(0))
+
+    return map(_planes_of, clip.frames), sound
+
+
+class _NotPlain(Exception):
+    """A picture that must be turned, or has an odd side: its planes cannot be taken as they are."""
+
+
+class _Sounded(Decoding):
+    """Canonical frames, with the sound after its way through MP3."""
+
+    _mp3: Mp3Sound
+
+    def _reader(self, container: InputContainer) -> Reader:
+        reader = super()._reader(container)
+        reader.sound = self._mp3 = Mp3Sound()
+        return reader
+
+    @property
+    def sound(self) -> _Sound:
+        """Samples, and the rate of the MP3; raises NoAudioError."""
+        return pcm16(self.audio), self._mp3.rate_hz
+
+
+class _Plain(_Sounded):
+    """Colour planes of upright pictures instead of canonical frames."""
+
+    def _reader(self, container: InputContainer) -> Reader:
+        reader = _PlanesReader(self.path, container, skip_first=self._policy.skip_first_frame)
+        reader.sound = self._mp3 = Mp3Sound()
+        return reader
+
+
+class _PlanesReader(Reader):
+    def _rgb(self, frame: av.VideoFrame) -> Planes:
+        if frame.width % 2 or frame.height % 2 or not _is_upright(display_matrix(frame)):
+            raise _NotPlain
+        return cast("Planes", _yuv420p(frame).to_ndarray())
+
+
+def _is_upright(matrix: Sequence[int]) -> bool:
+    corners = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    return np.array_equal(orient(corners, matrix), corners)
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def _planes_of(frame: Frames) -> Planes:
+    """Return the planes of uint8 RGB [H, W, 3], without the last row or column where their number is odd."""
+    even = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
+    return cast("Planes", _yuv420p(av.VideoFrame.from_ndarray(even, format="rgb24")).to_ndarray())
+
+
+def _yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
+    return VideoReformatter().reformat(frame, format="yuv420p", interpolation=Interpolation.BICUBIC, threads=1)
+
+
+def _mpeg4(planes: Iterable[Planes], options: dict[str, str]) -> Iterator[av.VideoFrame]:
+    """Yield pictures as they come out of an MPEG-4 stream."""
+    encoder: Any = None
+    decoder: Any = av.CodecContext.create("mpeg4", "r")
+    decoder.thread_count = 1
+    for number, picture in enumerate(planes):
+        if encoder is None:
+            encoder = _encoder("mpeg4", picture, "yuv420p", options)
+        for packet in encoder.encode(_frame(picture, "yuv420p", number)):
+            yield from decoder.decode(packet)
+    for packet in encoder.encode(None) if encoder is not None else []:
+        yield from decoder.decode(packet)
+    yield from decoder.decode(None)
+
+
+def _jpegs(pictures: Iterable[av.VideoFrame], options: dict[str, str]) -> Iterator[bytes]:
+    """Yield a JPEG of each picture; its quality may depend on those before."""
+    encoder: Any = None
+    for number, frame in enumerate(pictures):
+        planes = _full_range(cast("Planes", frame.to_ndarray()))
+        if encoder is None:
+            encoder = _encoder("mjpeg", planes, "yuvj420p", options)
+        yield b"".join(map(bytes, encoder.encode(_frame(planes, "yuvj420p", number))))
+
+
+def _encoder(codec: str, planes: Planes, pix_fmt: str, options: dict[str, str]) -> Any:
+    encoder: Any = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = planes.shape[1], planes.shape[0] * 2 // 3, pix_fmt
+    encoder.time_base, encoder.framerate = Fraction(1, FPS), Fraction(FPS)
+    # More threads cut pictures into slices, and the result would depend on the machine.
+    encoder.options = {"threads": "1", **options}
+    return encoder
+
+
+def _frame(planes: Planes, pix_fmt: str, number: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(planes, format=pix_fmt)
+    frame.pts, frame.time_base = number, Fraction(1, FPS)
+    return frame
+
+
+_LEVELS = np.arange(256)
+_FULL_LUMA = np.clip(np.rint((_LEVELS - 16) * 255 / 219), 0, 255).astype(np.uint8)
+_FULL_CHROMA = np.clip(np.rint((_LEVELS - 128) * 255 / 224 + 128), 0, 255).astype(np.uint8)
+
+
+def _full_range(planes: Planes) -> Planes:
+    """Return planes of full range, rounded to the nearest as ffmpeg 5.1's swscale does; today's may be one off."""
+    height = planes.shape[0] * 2 // 3
+    return np.concatenate([cv2.LUT(planes[:height], _FULL_LUMA), cv2.LUT(planes[height:], _FULL_CHROMA)])
+
+
+def _picture(jpeg: bytes) -> Frames:
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+class JpegFile:
+    """JPEGs by number, in memory up to 256 MB and in a nameless temporary file beyond."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, prefix="lt-eval-")  # noqa: SIM115
+        self._ends = [0]
+
+    def filled(self, pictures: Iterable[av.VideoFrame]) -> Iterator[Frames]:
+        """Append a JPEG of each picture, quantiser 2, and yield the picture before it, uint8 RGB [H, W, 3]."""
+        before, shown = itertools.tee(pictures)
+        for jpeg, picture in zip(_jpegs(before, _QUANTISER_2), shown, strict=True):
+            self._file.write(jpeg)
+            self._ends.append(self._ends[-1] + len(jpeg))
+            yield cast("Frames", picture.to_ndarray(format="rgb24"))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int, /) -> Frames:
+        """Return uint8 RGB [H, W, 3]."""
+        self._file.seek(self._ends[index])
+        return _picture(self._file.read(self._ends[index + 1] - self._ends[index]))
+
+
+class _Shown:
+    """Some of the pictures of a file, in some order."""
+
+    def __init__(self, jpegs: JpegFile, numbers: NDArray[np.int64]) -> None:
+        self._jpegs, self._numbers = jpegs, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int, /) -> Frames:
+        return self._jpegs[int(self._numbers[index])]
+
+
+# Sound ----------------------------------------------------------------------------------------------------------------
+
+
+class Mp3Sound(Soundtrack):
+    """A soundtrack that keeps its own rate and channels until it has been through MP3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames: list[av.AudioFrame] = []
+        self.rate_hz = SAMPLE_RATE_HZ
+
+    @property
+    def start_s(self) -> Fraction | None:
+        """Container time of the first sample; None while there is none."""
+        return _start_s(self._frames[0]) if self._frames else None
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """Append a decoded frame."""
+        self._frames.append(frame)
+
+    def finish(self, origin_s: Fraction) -> Audio:
+        """Return float32 [T] at 16 kHz, of which `pcm16` makes the very samples; sample 0 at time `origin_s`."""
+        samples, self.rate_hz = mp3_round_trip(self._frames, origin_s)
+        return (samples / np.float32(32768)).astype(np.float32)
+
+
+def _start_s(frame: av.AudioFrame) -> Fraction:
+    return Fraction(0) if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+
+
+def _sound_of_file(path: Path) -> _Sound:
+    with opened(path) as container:
+        frames = list(container.decode(container.streams.audio[0])) if container.streams.audio else []
+    if not frames:
+        raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")
+    return mp3_round_trip(frames, _start_s(frames[0]))
+
+
+def mp3_round_trip(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> _Sound:
+    """Return sound after MP3 at its own rate, as 16 kHz mono, and the rate of the MP3.
+
+    Args:
+        frames: as decoded. Holes and overlaps of a tenth of a second and more are filled and cut.
+        origin_s: time of the frames that becomes time 0; what is earlier is cut, a late start is silence.
+    """
+    if not frames:
+        return np.zeros(0, np.int16), SAMPLE_RATE_HZ
+    encoder = _mp3_encoder(frames[0])
+    decoder: Any = av.CodecContext.create("mp3float", "r")
+    # The last packet says how much of it is padding, which an AVI does not pass on.
+    decoder.flags2 |= Flags2.skip_manual
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+    pieces = [np.zeros(0, np.int16)]
+    for packet in _mp3_packets(encoder, _in_time(frames, origin_s)):
+        for heard in decoder.decode(packet):
+            heard.pts = None
+            pieces += [piece.to_ndarray()[0] for piece in resampler.resample(heard)]
+    pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    return np.concatenate(pieces), encoder.sample_rate
+
+
+def _mp3_encoder(first: av.AudioFrame) -> Any:
+    """Return an encoder opened with what ffmpeg chooses for sound like this."""
+    encoder: Any = av.CodecContext.create("libmp3lame", "w")
+    rates = av.Codec("libmp3lame", "w").audio_rates or [first.sample_rate]
+    encoder.rate = min(rates, key=lambda rate: abs(rate - first.sample_rate))
+    encoder.layout = "mono" if len(first.layout.channels) == 1 else "stereo"
+    encoder.format = {"u8": "s16p", "s16": "s16p", "s32": "s32p"}.get(first.format.name.removesuffix("p"), "fltp")
+    encoder.time_base = Fraction(1, encoder.rate)
+    encoder.open()
+    return encoder
+
+
+def _mp3_packets(encoder: Any, frames: Iterable[av.AudioFrame]) -> Iterator[Any]:
+    cutter = av.AudioResampler(encoder.format.name, encoder.layout.name, encoder.rate, encoder.frame_size)
+    for frame in frames:
+        for piece in cutter.resample(frame):
+            yield from encoder.encode(piece)
+    for piece in cutter.resample(None):
+        yield from encoder.encode(piece)
+    yield from encoder.encode(None)
+    yield None
+
+
+def _in_time(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> Iterator[av.AudioFrame]:
+    """Yield what ffmpeg's `-async 1` makes of frames: sound from time 0 on, without holes."""
+    kinds = {(frame.format.name, frame.layout.name, frame.sample_rate) for frame in frames}
+    if len(kinds) > 1:
+        yield _as_one_kind(frames, origin_s)
+        return
+    first = frames[0]
+    base = first.time_base or Fraction(1, first.sample_rate)
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        sample_rate=first.sample_rate, format=first.format.name, layout=first.layout.name, time_base=base
+    )
+    graph.link_nodes(source, graph.add("aresample", "async=1:first_pts=0"), graph.add("abuffersink")).configure()
+    shift = round(origin_s / base)
+    for frame in frames:
+        if frame.pts is not None:
+            frame.pts -= shift
+        graph.push(frame)
+        yield from _pulled(graph)
+    graph.push(None)
+    yield from _pulled(graph)
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
+    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
+            yield cast("av.AudioFrame", graph.pull())
+
+
+def _as_one_kind(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> av.AudioFrame:
+    """Return 16 kHz mono where rate or channels change on the way."""
+    sound = Soundtrack()
+    for frame in frames:
+        sound.add(frame)
+    one = av.AudioFrame.from_ndarray(sound.finish(origin_s)[None], format="fltp", layout="mono")
+    one.sample_rate, one.pts, one.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
+    return one
