@@ -368,8 +368,8 @@ class Sync:
         boxes = ", else ".join(found[source] for source in self._sources)
         notes = [
             f"{names}: {network}, {how}, {heard}, frames at 25 a second whatever the run's rate; value of the longest "
-            f"face track within a shot (seen in over {self.min_track} frames, larger than {self.min_face_px} pixels), of "
-            "equally long ones of the larger face; offsets are negative where sound is late.",
+            f"face track within a shot (seen in over {self.min_track} frames, larger than {self.min_face_px} pixels), "
+            "of equally long ones of the larger face; offsets are negative where sound is late.",
             f"Face boxes of Sync: {boxes}; every row names its own.",
         ]
         if self.masked:
