@@ -374,10 +374,10 @@ def against_boxes(upstream: Upstream, height: int = 360, width: int = 512, seeds
     return found
 
 
-def against_faces(upstream: Upstream) -> list[Comparison]:
-    """Compare faces found in frames, in pixels and scores."""
+def against_faces(upstream: Upstream, shape: tuple[int, int, int] = (4, 512, 512)) -> list[Comparison]:
+    """Compare faces found in frames, in pixels and scores; `shape` is their number, height and width."""
     theirs, ours = _detectors(upstream)
-    frames = pictures(4, 512, 512)
+    frames = pictures(*shape)
     with as_published():
         published = [theirs.detect_faces(frame, conf_th=0.9, scales=[0.25]) for frame in frames]
     mine = ours.detect(frames)

@@ -40,6 +40,9 @@ MOST_FACES = 750
 FIRST_OVERLAP = 0.3
 SECOND_OVERLAP = 0.1
 
+LEAST_SIDE = 28
+"""Pixels of the network's input, below which its last map is empty."""
+
 _CONVOLUTIONS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 """Channels of VGG-16; 0 halves the map."""
 _TAPS = {15: "L2Norm3_3", 22: "L2Norm4_3", 29: "L2Norm5_3"}
@@ -226,7 +229,8 @@ class S3FD:
     ) -> list[NDArray[np.float32]]:
         """Return the faces of every frame, as upstream's `detect_faces(frame, conf_th=threshold, scales=[scale])`.
 
-        A frame that equals the one before is not looked at again: its faces are the same array.
+        A frame that equals the one before is not looked at again: its faces are the same array. Frames that are less
+        than 28 pixels high or wide once shrunk have no faces; upstream crashes.
 
         Args:
             frames: uint8 RGB [T, H, W, 3].
@@ -242,6 +246,8 @@ class S3FD:
         if frames.dtype.name != "uint8" or frames.ndim != 4 or frames.shape[3] != 3:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, the rule is uint8 RGB [T, H, W, 3], 0..255.")
         height, width = frames.shape[1:3]
+        if min(round(height * scale), round(width * scale)) < LEAST_SIDE:
+            return [np.empty((0, 5), np.float32)] * len(frames)
         fresh = [i for i in range(len(frames)) if i == 0 or not np.array_equal(frames[i], frames[i - 1])]
         found: list[NDArray[np.float32]] = []
         step = _BATCH.get(self.device.type, _GPU_BATCH)
