@@ -54,9 +54,9 @@ class OneAlign:
         head = self.network.lm_head.weight
         side = self.network.config.vision.image_size
         levels = torch.from_numpy(np.stack([squared(frame, side) for frame in frames])).to(head.device)
-        mean, std = (torch.tensor(values, device=head.device) for values in (CLIP_MEAN, CLIP_STD))
-        scaled = (levels.float() / 255 - mean) / std
-        return scaled.permute(0, 3, 1, 2).to(head.dtype).contiguous()
+        pixels = levels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (torch.tensor(values, device=head.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(head.dtype)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Return float32 [N, tasks, levels]."""
