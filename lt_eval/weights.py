@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 4
 _ZIP = b"PK\x03\x04"
+_WEIGHTS = {".bin", ".safetensors", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,14 @@ def require_folder(folder: str) -> Path:
         source = lines[0].urls[0].rpartition("/")[0]
         raise WeightsError(
             f"The weights {folder} ({lines[0].licence}) are not complete in {place}: missing {files}. Get them with: "
-            f"lt-eval weights fetch {folder}. On a machine without a network copy them from {source} to {place}."
+            f"lt-eval weights fetch {folder}. On a machine without a network copy them from {source} to {place}. With "
+            "--weights builtin nothing is needed."
+        )
+    known = {Path(line.file).name for line in lines}
+    if other := sorted(file.name for file in place.iterdir() if file.suffix in _WEIGHTS and file.name not in known):
+        raise WeightsError(
+            f"{place} also holds {', '.join(other)}, which no published checksum vouches for. Move it elsewhere; a "
+            "metric takes a folder of your own by its option weights_file."
         )
     for line in lines:
         verify(line.name)
@@ -322,7 +330,10 @@ def _doubt(path: Path) -> str:
         head = file.read(4)
     kind = path.name.removesuffix(".part").rpartition(".")[2]
     if kind == "json":
-        return _doubt_of_json(path)
+        try:
+            return "" if isinstance(json.loads(path.read_bytes()), dict) else "JSON, but no object"
+        except ValueError as cause:
+            return f"no JSON ({cause})"
     if kind == "model" and "tokenizer" in path.name:
         return "" if head[:1] == b"\x0a" else "no sentencepiece model"
     if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
@@ -338,14 +349,6 @@ def _doubt(path: Path) -> str:
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as cause:
         return f"no whole zip archive ({cause})"
     return ""
-
-
-def _doubt_of_json(path: Path) -> str:
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError as cause:
-        return f"no JSON ({cause})"
-    return "" if isinstance(data, dict) else "JSON, but no object"
 
 
 # Download -------------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ class QAlign:
         if self.weights_file:
             digests = [(file.name, fingerprint.of_file(file)) for file in _files(folder)]
         else:
-            digests = [(file.name, weight_files.digest_of(file)) for file in _files(folder)]
+            digests = [(name, weight_files.verify(name)) for name in weight_files.expand(_PUBLISHED)]
         if self.loader == "pyiqa":
             from lt_eval.metrics.qalign_pyiqa import require_pyiqa
 
@@ -184,10 +184,10 @@ class QAlign:
 
     @property
     def footnotes(self) -> Sequence[str]:
-        """How the columns were computed, and under what licence."""
-        names = ", ".join(self.columns)
+        """How the columns were computed, and under what licence; nothing of columns that stay empty."""
         if self.weights == "builtin":
-            return (f"{names}: empty, {self.unavailable}.",)
+            return ()
+        names = ", ".join(self.columns)
         frames = f"{self.frames} evenly spaced frames" if self.frames else "all frames"
         if self.weights_file:
             source = f"own weights {Path(self.weights_file).name}"

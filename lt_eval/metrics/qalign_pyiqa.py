@@ -12,7 +12,6 @@ pyiqa is licensed PolyForm-Noncommercial-1.0.0. It is never installed unless ask
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib.util
 import json
@@ -20,8 +19,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def require_pyiqa() -> None:
 
 
 class PyiqaProcess:
-    """A running process that scores frames; it ends with this one.
+    """A running process that scores frames until `close` is called, the object is gone, or this process ends.
 
     Args:
         folder: of the checkpoint.
@@ -75,7 +75,7 @@ class PyiqaProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        atexit.register(self.close)
+        self.close = weakref.finalize(self, _end, self._process, self._log)  # at the latest when Python ends
         self._answer()
 
     def scores(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
@@ -84,8 +84,9 @@ class PyiqaProcess:
         answers = []
         for frame in frames:
             height, width = frame.shape[:2]
-            self._process.stdin.write(f"{height} {width}\n".encode() + np.ascontiguousarray(frame).tobytes())
-            self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has ended: what it said is in the log
+                self._process.stdin.write(f"{height} {width}\n".encode() + np.ascontiguousarray(frame).tobytes())
+                self._process.stdin.flush()
             answers.append(self._answer())
         return np.array(answers, np.float32)
 
@@ -94,20 +95,21 @@ class PyiqaProcess:
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
-        self._process.wait()
+        status = self._process.wait()
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise WeightsError(f"pyiqa could not score with {self._folder}: {said[-1]}")
+        said = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        raise WeightsError(f"pyiqa could not score with {self._folder} (exit status {status}): {said[-1]}")
 
-    def close(self) -> None:
-        """End the process."""
-        atexit.unregister(self.close)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._log.close()
+
+def _end(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
+    """Close the input, at which the process ends, and wait for it."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    log.close()
 
 
 def _load(folder: str, device: str, dtype: str) -> Any:
@@ -136,7 +138,7 @@ def main() -> None:
     """Score frames until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
     metric = _load(*sys.argv[1:4])
     import torch
 

@@ -16,6 +16,7 @@ from tests.full.packages import require
 
 require("pyiqa", "icecream", "transformers", "torchvision")
 
+from lt_eval.errors import WeightsError  # noqa: E402
 from lt_eval.metrics.nets.inference import exact_inference  # noqa: E402
 from lt_eval.metrics.nets.one_align import OneAlign, load_one_align  # noqa: E402
 from lt_eval.metrics.qalign import QAlign  # noqa: E402
@@ -126,3 +127,11 @@ def test_half_precision_is_near_the_full_one(tmp_path: Path) -> None:
     half = load_one_align(folder, "cpu", "float16")
     assert half.network.lm_head.weight.dtype == torch.float16
     assert np.abs(half.scores(pictures()) - full).max() < 0.3
+
+
+def test_what_pyiqa_cannot_load_is_an_error_that_says_so(tmp_path: Path) -> None:
+    folder = one_align_script().write_checkpoint(tmp_path / "tiny", image_size=56)
+    (folder / "model.safetensors").unlink()
+    broken = QAlign(weights_file=str(folder), dtype="float32", device="cpu", loader="pyiqa")
+    with pytest.raises(WeightsError, match=r"pyiqa could not score with .*tiny \(exit status 1\): .*Error"):
+        broken.score(toy_samples([toy_clip(seed=0)])[0])

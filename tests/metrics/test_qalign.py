@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lt_eval import weights
 from lt_eval.errors import MissingExtraError, UnscorableError, WeightsError
 from lt_eval.interfaces import ClipMetric, HasFingerprint, HasFootnotes, MayBeUnavailable
 from lt_eval.metrics import qalign
@@ -161,10 +162,28 @@ def test_builtin_weights_have_no_value_and_say_why() -> None:
     assert "no builtin network rates pictures" in builtin.unavailable
     assert "lt-eval weights fetch one-align" in builtin.unavailable
     assert builtin.fingerprint == QAlign(weights="builtin", frames=8).fingerprint
-    assert "empty" in builtin.footnotes[0]
+    assert builtin.footnotes == ()
     assert QAlign().unavailable == ""
     with pytest.raises(WeightsError, match="no builtin network"):
         score(builtin, talking_blob(0, 4, 64))
+
+
+def test_official_weights_are_the_published_files_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: QAlign
+) -> None:
+    folder = one_align_script().write_checkpoint(
+        tmp_path / "weights" / "one-align", image_size=56, form="bin", shards=2
+    )
+    table = tuple(replace(line, sha256=None) for line in weights.TABLE)
+    monkeypatch.setattr(weights, "TABLE", table)
+    official = QAlign(device="cpu", dtype="float32")
+    assert list(score(official, talking_blob(0, 4, 64)).values) == ["IQA", "ASE"]
+    first = official.fingerprint
+    (folder / "README.md").write_text("what it is")
+    assert official.fingerprint == first
+    (folder / "model.safetensors").write_bytes(b"of unknown origin")
+    with pytest.raises(WeightsError, match=r"also holds model\.safetensors"):
+        score(official, talking_blob(0, 4, 64))
 
 
 def test_missing_official_weights_say_what_to_get() -> None:
