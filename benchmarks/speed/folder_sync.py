@@ -11,7 +11,7 @@ about the drawn face takes the place of what it found. syncnet-python needs ffmp
 
     python -m venv PEER
     PEER/bin/pip install torch==2.14.1 torchvision==0.29.1 syncnet-python==0.2.3 'scenedetect<0.7'
-    python benchmarks/speed/sync.py --peer-python PEER/bin/python
+    python benchmarks/speed/folder_sync.py --peer-python PEER/bin/python
 
 Mean values are printed as well, to show that the sides computed the same thing. syncnet-python stands between the two
 modes: pictures pass the codecs, sound is taken from the clip and not, as joonson's own script does, from the MP3 of the
