@@ -56,7 +56,8 @@ class OneAlign:
         levels = torch.from_numpy(np.stack([squared(frame, side) for frame in frames])).to(head.device)
         pixels = levels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (torch.tensor(values, device=head.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(head.dtype)
+        # one step after the other, as CLIP's preprocessing has them: equal to it to the last bit
+        return pixels.div_(255).sub_(mean).div_(std).to(head.dtype)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Return float32 [N, tasks, levels]."""
