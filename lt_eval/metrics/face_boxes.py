@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -199,7 +200,7 @@ def read_faces(file: Path) -> tuple[float, list[Boxes]]:
     """Return frames a second and the boxes of each frame, float64 [N, 4] in fractions, of a file of face boxes.
 
     Raises:
-        UnscorableError: it is not laid out as docs/data.md says.
+        UnscorableError: it is not laid out as docs/metrics.md says.
     """
     try:
         data = read_json(file)
@@ -271,9 +272,9 @@ def _in_turn(pictures: Pictures, numbers: Sequence[int]) -> Iterator[tuple[Frame
 def _kept(key: str, find: Callable[[], list[Boxes]]) -> list[Boxes]:
     """Return what lies in the cache under this key, else find it and put it there; do without a cache that fails."""
     file = cache_dir() / "faces" / f"{key}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
-        with np.load(file, allow_pickle=False) as data:
-            counts, boxes = data["counts"], data["boxes"]
+    unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*unreadable), file.open("rb") as raw, np.load(raw, allow_pickle=False) as data:
+        counts, boxes = data["counts"], data["boxes"]
         if counts.sum() == len(boxes) and boxes.ndim == 2:
             return [np.asarray(part, np.float64) for part in np.split(boxes, np.cumsum(counts)[:-1])]
     found = find()

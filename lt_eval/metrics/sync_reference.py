@@ -8,7 +8,7 @@
 Every step is an encoder and a decoder in this process. Beside the same steps by ffmpeg 5.1.9 and OpenCV 4.14, from the
 same 25 fps file, sound is the same to the last bit, and so are JPEG and XVID pictures of the same input (but for an odd
 one whose default bit rate gives the next quantiser). The first MPEG-4 step is the same from its 13th frame on beside
-ffmpeg with one thread; with more threads ffmpeg differs from itself by 60 dB, and its Sync-D by 3e-4 of it, ours by 5e-5.
+ffmpeg with one thread. With other numbers of threads ffmpeg differs from itself by as much: 3e-4 of Sync-D, ours 2e-4.
 
 The one named departure: we start from a constant-rate 25 fps file. Upstream's own conversion to 25 fps lets AVI skip
 frames, and then loses or cuts clips of other rates.
@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
+import weakref
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
@@ -249,6 +250,7 @@ class JpegFile:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, prefix="lt-eval-")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._ends = [0]
 
     def filled(self, pictures: Iterable[av.VideoFrame]) -> Iterator[Frames]:
