@@ -1,7 +1,7 @@
 """Frontal faces with nothing downloaded: OpenCV's Haar cascade (Viola and Jones 2001; the file comes with OpenCV 4).
 
-It needs no weights and the same one is on every machine. It misses profiles, and its boxes are squares that end at the
-brows and the chin.
+It needs no weights and the same one is on every machine. It misses profiles, and its boxes are squares that reach from
+about the hairline to the chin.
 """
 
 from __future__ import annotations

@@ -363,7 +363,7 @@ class Sync:
             "manifest": "stated by the data set",
             "sidecar": "stated beside the clip",
             "s3fd": f"found by S3FD ({weight_files.entry('s3fd').file}, scale 0.25, score over 0.9)",
-            "haar": "found by OpenCV's Haar cascade, lowered to the chin",
+            "haar": "found by OpenCV's Haar cascade",
         }
         boxes = ", else ".join(found[source] for source in self._sources)
         notes = [
