@@ -22,15 +22,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from talker_clips import FPS, Recipe, TalkerClip, crop, make, through_mp4
 
-from lt_eval.media.haar import frontal_faces
-from lt_eval.media.spectra import mfcc
+from lt_eval.media.clip import MediaClip
+from lt_eval.media.spectra import mfcc, pcm16
+from lt_eval.metrics.face_boxes import Detector, Footage, boxes_of
+from lt_eval.metrics.faces import tracks_in
 from lt_eval.metrics.nets.slim_syncnet import LIP_FRAMES, WEIGHTS, SlimSyncNet, load
-from lt_eval.metrics.sync_distances import SyncResult, sync_of, window_count
+from lt_eval.metrics.sync import Sync
+from lt_eval.metrics.sync_distances import SAMPLES_PER_FRAME, SyncResult, sync_of, window_count
 from lt_eval.progress import Progress
-from lt_eval.records import SAMPLE_RATE_HZ, Audio, Frames
+from lt_eval.records import SAMPLE_RATE_HZ, Audio, Frames, Turn
 from lt_eval.synthetic.talker import perform
 
 FIRST_SEED = 2_000_100
@@ -71,19 +73,22 @@ def coded(audio: Audio) -> Audio:
     return through_mp4(black, audio)[1]
 
 
-def haar_boxes(frames: Frames) -> NDArray[np.float64] | None:
-    """Return the largest face of OpenCV's frontal cascade in each frame, missed ones interpolated; None without any."""
-    height, width = frames.shape[1:3]
-    found = {}
-    for index, frame in enumerate(frames):
-        faces = frontal_faces(frame)
-        if len(faces):
-            left, top, wide, high = max(faces, key=lambda face: face[2])
-            found[index] = (left * width, top * height, (left + wide) * width, (top + high) * height)
-    if not found:
+def haar_crops(frames: Frames, audio: Audio) -> tuple[Frames, slice] | None:
+    """Return the crops and the samples of the longest track that the Haar cascade finds; None where all are short."""
+    shots = [(0, len(frames))]
+    footage = Footage(frames, np.arange(len(frames)), shots, pcm16(audio))
+    nowhere = MediaClip(Path("in memory"))
+    boxes = boxes_of(footage, nowhere, Turn(), "haar", None, _no_detector, "")
+    long = [track for track in tracks_in(shots, boxes) if track.seen > Sync().min_track]
+    if not long:
         return None
-    known = np.array(list(found.values()), np.float64)
-    return np.column_stack([np.interp(np.arange(len(frames)), list(found), edge) for edge in known.T])
+    track = max(long, key=len)
+    samples = slice(track.first * SAMPLES_PER_FRAME, track.end * SAMPLES_PER_FRAME)
+    return crop(frames[track.first : track.end], track.boxes), samples
+
+
+def _no_detector() -> Detector:
+    raise AssertionError("boxes come from the Haar cascade")
 
 
 def noisy(audio: Audio, decibels: float, seed: int) -> Audio:
@@ -122,12 +127,12 @@ class Offsets:
     faceless: int = 0
     wrong: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def add(self, network: SlimSyncNet, seed: int, crops: Frames, audio: Audio) -> None:
-        """Plant every shift in one clip."""
+    def add(self, network: SlimSyncNet, seed: int, crops: Frames, audio: Audio, samples: slice = slice(None)) -> None:
+        """Plant every shift in one clip; the crops belong to some of its samples."""
         lips = network.lips(crops)
         self.clips += 1
         for shift in self.shifts:
-            found = compared(network, lips, coded(delayed(audio, shift))).offset_frames
+            found = compared(network, lips, coded(delayed(audio, shift))[samples]).offset_frames
             if found != -shift:
                 self.wrong.append((seed, shift, found))
 
@@ -137,7 +142,7 @@ class Offsets:
         far = [shift for _, shift, found in self.wrong if abs(found + shift) > 1]
         return {
             "clips": self.clips,
-            "without a face": self.faceless,
+            "without a track": self.faceless,
             "shifts": len(self.shifts),
             "exact": round(1 - len(self.wrong) / trials, 4),
             "within 1 frame": round(1 - len(far) / trials, 4),
@@ -213,11 +218,11 @@ def measured(network: SlimSyncNet, clips: int, others: int, progress: Progress) 
         confidences.add(network, recipe, clip, other)
         other = clip.audio
         stated.add(network, recipe.seed, clip.crops, clip.audio)
-        boxes = haar_boxes(clip.frames)
-        if boxes is None:
+        seen = haar_crops(clip.frames, clip.audio)
+        if seen is None:
             haar.faceless += 1
         else:
-            haar.add(network, recipe.seed, crop(clip.frames, boxes), clip.audio)
+            haar.add(network, recipe.seed, seen[0], clip.audio, seen[1])
         progress("plain", done, clips)
     for name, change in CONDITIONS.items():
         offsets[name] = Offsets(FEW_SHIFTS)

@@ -1,8 +1,7 @@
 """Clips of the procedural talker as a lip-sync network meets them: encoded, decoded, and cropped around the face.
 
 Every clip goes through an mp4 file: drawn at some size, perhaps blurred, H.264 at some quality and AAC, then decoded at
-25 fps as the metric decodes it. The crop is that of joonson/syncnet_python 6efbb1c (MIT), `crop_video`, with the boxes
-that the talker states.
+25 fps and cropped as the metric does it, with the boxes that the talker states.
 """
 
 from __future__ import annotations
@@ -17,25 +16,20 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import medfilt
 
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.encode import encode
 from lt_eval.media.spectra import pcm16
+from lt_eval.metrics.faces import FaceTrack, crop_face, smoothed
 from lt_eval.records import Audio, Frames
 from lt_eval.synthetic.talker import perform
 
 FPS = 25.0
-SIDE = 224
 REGION = (slice(36, 220), slice(20, 204))
 """What training keeps of a crop: the window that the network looks at, with room for other framings."""
 
 SHRINK = 2
 """Kept at half the size, which is what the network looks at."""
-
-CROP_SCALE = 0.4
-SMOOTHING = 13
-PADDING_GREY = 110
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def varied(seed: int, seconds: float = 5.0) -> Recipe:
 
 
 def crop(frames: Frames, boxes: NDArray[np.float64]) -> Frames:
-    """Cut the faces out as the reference pipeline does.
+    """Cut the faces out as the metric does.
 
     Args:
         frames: uint8 RGB [T, H, W, 3].
@@ -91,17 +85,8 @@ def crop(frames: Frames, boxes: NDArray[np.float64]) -> Frames:
     Returns:
         uint8 RGB [T, 224, 224, 3].
     """
-    half = medfilt(np.maximum(boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]) / 2, SMOOTHING)
-    middle_x = medfilt((boxes[:, 0] + boxes[:, 2]) / 2, SMOOTHING)
-    middle_y = medfilt((boxes[:, 1] + boxes[:, 3]) / 2, SMOOTHING)
-    crops = np.empty((len(frames), SIDE, SIDE, 3), np.uint8)
-    for frame, s, x, y, out in zip(frames, half, middle_x, middle_y, crops, strict=True):
-        pad = int(s * (1 + 2 * CROP_SCALE))
-        padded = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PADDING_GREY)
-        x, y, reach = x + pad, y + pad, s * (1 + CROP_SCALE)
-        face = padded[int(y - s) : int(y + s * (1 + 2 * CROP_SCALE)), int(x - reach) : int(x + reach)]
-        cv2.resize(face, (SIDE, SIDE), dst=out)
-    return crops
+    places = smoothed(FaceTrack(0, boxes, len(boxes)))
+    return np.stack([crop_face(frame, x, y, half) for frame, (x, y, half) in zip(frames, places, strict=True)])
 
 
 def make(recipe: Recipe) -> TalkerClip:

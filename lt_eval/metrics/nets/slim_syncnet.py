@@ -114,7 +114,7 @@ class SlimSyncNet(nn.Module):
             ValueError: another shape, or fewer than 20 rows.
         """
         if mfcc.ndim != 2 or mfcc.shape[1] != 13 or len(mfcc) < AUDIO_ROWS:
-            raise ValueError(f"MFCC are {list(mfcc.shape)}, the rule is [F, 13] with F >= {AUDIO_ROWS}.")
+            raise ValueError(f"MFCC are {list(mfcc.shape)}, the rule is [F, 13], F at least {AUDIO_ROWS}.")
         rows = torch.from_numpy(np.ascontiguousarray(mfcc, np.float32)).to(self.mfcc_mean.device)
         windows = rows.unfold(0, AUDIO_ROWS, ROWS_PER_FRAME)
         with exact_inference():
