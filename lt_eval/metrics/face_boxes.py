@@ -44,6 +44,8 @@ HAAR_STEP = 3
 
 S3FD_SCALE, S3FD_SCORE = 0.25, 0.9
 S3FD_CHUNK = 16
+S3FD_SMALLEST_PX = 64
+"""Below this side the network's maps shrink to nothing."""
 
 
 class Pictures(Protocol):
@@ -170,7 +172,7 @@ def boxes_of(
         return _stated(cast("Path", file), footage, placing)
 
     def find() -> list[Boxes]:
-        return _haar(footage.pictures) if source == "haar" else _s3fd(footage.pictures, detector())
+        return _haar(footage.pictures) if source == "haar" else _s3fd(footage.pictures, detector)
 
     return _kept(key_of("faces-1", source, key, footage.key), find) if footage.key else find()
 
@@ -248,8 +250,10 @@ def _haar(pictures: Pictures) -> list[Boxes]:
     return found
 
 
-def _s3fd(pictures: Pictures, detector: Detector) -> list[Boxes]:
-    found: list[Boxes] = []
+def _s3fd(pictures: Pictures, make: Callable[[], Detector]) -> list[Boxes]:
+    if min(pictures[0].shape[:2]) < S3FD_SMALLEST_PX:
+        return [np.zeros((0, 4))] * len(pictures)
+    detector, found = make(), list[Boxes]()
     for start in range(0, len(pictures), S3FD_CHUNK):
         frames = np.stack([pictures[k] for k in range(start, min(start + S3FD_CHUNK, len(pictures)))])
         found += [boxes.astype(np.float64)[:, :4] for boxes in detector.detect(frames, S3FD_SCALE, S3FD_SCORE)]

@@ -33,7 +33,7 @@ import numpy as np
 from av.codec.context import Flags2
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from lt_eval.errors import NoAudioError
+from lt_eval.errors import NoAudioError, UnscorableError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import Decoding
 from lt_eval.media.picture import orient
@@ -180,6 +180,10 @@ def _planes_of(frame: Frames) -> Planes:
 
     Blue comes first on the way, as in OpenCV's writer: libswscale rounds the two orders half a level apart.
     """
+    if min(frame.shape[:2]) < 2:
+        raise UnscorableError(
+            "picture_too_small", f"pictures of {frame.shape[1]}x{frame.shape[0]} pixels have no colour."
+        )
     even = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2, ::-1])
     return cast("Planes", _yuv420p(av.VideoFrame.from_ndarray(even, format="bgr24")).to_ndarray())
 

@@ -15,7 +15,7 @@ from lt_eval.metrics.face_boxes import Detector, Footage, Placing, available, bo
 from lt_eval.records import Box, Frames, MediaPolicy, Turn
 from lt_eval.testing.fakes import ArrayClip
 
-CLIP = ArrayClip(np.zeros((6, 40, 80, 3), np.uint8), path=Path("nowhere/clip.mp4"))
+CLIP = ArrayClip(np.zeros((6, 80, 160, 3), np.uint8), path=Path("nowhere/clip.mp4"))
 FOOTAGE = Footage(CLIP.frames, np.arange(6), [(0, 6)], np.zeros(3840, np.int16))
 BOX = [0.25, 0.25, 0.5, 0.75]
 
@@ -56,8 +56,8 @@ def test_boxes_of_a_file_belong_to_times(tmp_path: Path) -> None:
     file = stated(tmp_path / "item.json", [BOX, None, [BOX, [0.5, 0, 1, 1]]], fps=12.5)
     found = boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", None, unused, "")
     assert [len(boxes) for boxes in found] == [1, 1, 0, 0, 2, 2]
-    np.testing.assert_allclose(found[0], [[20, 10, 40, 30]])
-    np.testing.assert_allclose(found[5][1], [40, 0, 80, 40])
+    np.testing.assert_allclose(found[0], [[40, 20, 80, 60]])
+    np.testing.assert_allclose(found[5][1], [80, 0, 160, 80])
 
 
 def test_frames_beyond_the_file_have_no_box(tmp_path: Path) -> None:
@@ -70,14 +70,14 @@ def test_pictures_shown_twice_have_the_box_of_their_instant(tmp_path: Path) -> N
     file = stated(tmp_path / "item.json", [[0, 0, (k + 1) / 10, 1] for k in range(6)])
     late = replace(FOOTAGE, instants=np.array([0, 0, 1, 1, 2, 3]))
     found = boxes_of(late, CLIP, Turn(faces=file), "manifest", None, unused, "")
-    np.testing.assert_allclose([boxes[0, 2] for boxes in found], [8, 8, 16, 16, 24, 32])
+    np.testing.assert_allclose([boxes[0, 2] for boxes in found], [16, 16, 32, 32, 48, 64])
 
 
 def test_a_first_frame_left_out_shifts_the_boxes(tmp_path: Path) -> None:
     file = stated(tmp_path / "item.json", [[0, 0, (k + 1) / 10, 1] for k in range(7)])
-    placing = Placing(80, 40, MediaPolicy(skip_first_frame=True), None, 1 / 25)
+    placing = Placing(160, 80, MediaPolicy(skip_first_frame=True), None, 1 / 25)
     found = boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", placing, unused, "")
-    np.testing.assert_allclose([boxes[0, 2] for boxes in found], 8 * np.arange(2, 8))
+    np.testing.assert_allclose([boxes[0, 2] for boxes in found], 16 * np.arange(2, 8))
 
 
 @pytest.mark.parametrize("how", ["crop", "letterbox", "squash"])
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_file_of_boxes_is_refused(tmp_path: Path, data: str) -
 
 def test_detections_are_kept_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LT_EVAL_CACHE", str(tmp_path))
-    frames = np.random.default_rng(0).integers(6, 256, (20, 8, 8, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(6, 256, (20, 64, 64, 3), dtype=np.uint8)
     footage = Footage(frames, np.arange(20), [(0, 20)], np.zeros(0, np.int16), key="a clip")
     detector = CornerDetector()
 
@@ -147,3 +147,8 @@ def test_a_spoiled_cache_is_done_without(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_cascade_finds_no_face_in_noise() -> None:
     assert [len(boxes) for boxes in boxes_of(FOOTAGE, CLIP, Turn(), "haar", None, unused, "")] == [0] * 6
+
+
+def test_s3fd_is_not_asked_about_pictures_too_small_for_it() -> None:
+    tiny = replace(FOOTAGE, pictures=np.zeros((6, 40, 90, 3), np.uint8))
+    assert [len(boxes) for boxes in boxes_of(tiny, CLIP, Turn(), "s3fd", None, unused, "")] == [0] * 6

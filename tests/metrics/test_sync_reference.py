@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lt_eval.errors import DamagedError, NoAudioError
+from lt_eval.errors import DamagedError, NoAudioError, UnscorableError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
 from lt_eval.metrics import sync_reference
@@ -129,6 +129,8 @@ def test_pictures_that_cannot_be_taken_as_they_are_go_through_the_canonical_fram
 def test_an_odd_side_loses_its_last_line(tmp_path: Path) -> None:
     clip = ArrayClip(moving_frames(0, 8, 64)[:, :51, :33], tone(0, 0.4))
     assert reference_footage(clip).pictures[3].shape == (50, 32, 3)
+    with pytest.raises(UnscorableError, match="33x1 pixels"):
+        reference_footage(ArrayClip(clip.frames[:, :1], clip.audio))
 
 
 def test_a_clip_in_memory_and_its_file_are_alike(tmp_path: Path) -> None:
