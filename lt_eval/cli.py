@@ -72,8 +72,10 @@ def single(
         list[str] | None, typer.Option(metavar="[NAME=]GENERATOR", help="A generator by name or module:Class.")
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="A metric by name or module:Class; default fid, fvd.")
+        list[str] | None, typer.Option(help="A metric by name or module:Class; default fid, fvd, sync, qalign.")
     ] = None,
+    sync_mode: Annotated[str | None, typer.Option(help="Of sync: reference (with codecs) or direct.")] = None,
+    qalign_frames: Annotated[int | None, typer.Option(help="Frames a clip for IQA and ASE; 0 is all.")] = None,
     weights: Annotated[str | None, typer.Option(help="official or builtin.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second that clips are resampled to, or native.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
@@ -90,7 +92,7 @@ def single(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default results/DATASET.")] = None,
 ) -> None:
-    """Single-round protocol: FID, KID and FVD of clips or generators, throughput and latency, with intervals.
+    """Single-round protocol: FID, KID, FVD, lip-sync, IQA and ASE of clips or generators, throughput and latency.
 
     Run the same command again to continue a run that was stopped.
     """
@@ -101,6 +103,7 @@ def single(
     flags: dict[str, Any] = {
         "dataset": {"name": "folder", "root": str(reference)} if reference else {"name": dataset},
         "metrics": metric,
+        "metric": {"sync": {"mode": sync_mode}, "qalign": {"frames": qalign_frames}},
         "weights": weights,
         "limit": limit,
         "seed": seed,
@@ -383,17 +386,13 @@ def weights_list() -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str], typer.Argument(help="Names of `lt-eval weights list`, or metrics: fid, fvd.")],
+    names: Annotated[list[str], typer.Argument(help="Names of `lt-eval weights list`, or metrics: fid, qalign.")],
 ) -> None:
     """Download official files, resuming what was cut; checksums are always compared."""
     from lt_eval.progress import Progress
-    from lt_eval.weights import TABLE, entry, fetch
+    from lt_eval.weights import expand, fetch
 
-    # a metric's name stands for the first file that it can use
-    first = {line.used_by.split()[0].rstrip(","): line.name for line in reversed(TABLE)}
-    names = list(dict.fromkeys(first.get(name, name) for name in names))
-    for name in names:
-        entry(name)
+    names = list(dict.fromkeys(file for name in names for file in expand(name)))
     with Progress() as progress:
         for name in names:
             path = fetch(name, functools.partial(_bytes_fetched, progress, name))

@@ -51,7 +51,8 @@ class Column:
     """What a number in a table means.
 
     `fixed_by_reference` is true where ground truth has no value of its own (FID, FVD: a distance to itself);
-    `minimum` is the least value that is possible, where there is one.
+    `minimum` and `maximum` bound what is possible, where something does. The unit "share" says that each clip's value
+    is 0 or 1, and the mean their share.
     """
 
     better: Better
@@ -59,6 +60,7 @@ class Column:
     digits: int = 2
     fixed_by_reference: bool = False
     minimum: float | None = None
+    maximum: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     protocol = "single"
     weights = "official"
-    metrics = ["fid", "fvd"]
+    metrics = ["fid", "fvd", "sync", "qalign"]
 
     [dataset]
     name = "hdtf"
@@ -127,7 +127,7 @@ class RunSpec:
     protocol: Literal["single"] = "single"
     dataset: DatasetSpec = DatasetSpec()
     methods: tuple[MethodSpec, ...] = ()
-    metrics: tuple[MetricSpec, ...] = (MetricSpec("fid"), MetricSpec("fvd"))
+    metrics: tuple[MetricSpec, ...] = tuple(map(MetricSpec, ("fid", "fvd", "sync", "qalign")))
     weights: Literal["auto", "official", "builtin"] = "auto"
     media: MediaPolicy = field(default_factory=MediaPolicy)
     seed: int = 0

@@ -1,6 +1,7 @@
 """Intervals and differences, always by clip or by dialogue, never by frame. Pure numpy and scipy; seeds are passed in.
 
-Clip metrics get a studentised bootstrap (`mean_interval`, `paired_difference`). Distances between sets get the
+Clip metrics get a studentised bootstrap (`mean_interval`, `paired_difference`), shares of clips score intervals
+(`share_interval`, `share_difference`). Distances between sets get the
 infinitesimal jackknife (`influence_interval`, `influence_difference`): a plain bootstrap of a Frechet distance is
 biased upward, since redrawn sets hold repeats and so a smaller covariance rank, and costs one distance a draw. Its
 coverage, and where it falls short, is tabled in benchmarks/coverage.md.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from lt_eval.errors import UnscorableError
 from lt_eval.interfaces import Influence
@@ -156,6 +157,66 @@ def paired_difference(
     differences = [values_a[sample] - values_b[sample] for sample in common]
     ids = None if clusters is None else [clusters[sample] for sample in common]
     return mean_interval(differences, clusters=ids, seed=seed, draws=draws, level=level)
+
+
+def share_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return the share of ones among values of 0 and 1, and its score interval (Wilson 1927).
+
+    A bootstrap of such values leaves 0..1, and has no width where all are equal.
+
+    Args:
+        values: one a clip, each 0 or 1.
+        level: share of such intervals that hold the expected share.
+
+    Raises:
+        ValueError: no value, or one that is neither 0 nor 1.
+    """
+    ones = _binary(values)
+    n, share = len(ones), float(ones.mean())
+    if n < 2:
+        return Interval(share, None, None)
+    z = -float(ndtri((1 - level) / 2))
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Interval(share, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
+
+
+def share_difference(values_a: Mapping[str, float], values_b: Mapping[str, float], *, level: float = 0.95) -> Interval:
+    """Return the difference of two shares over the ids that both have, and its interval.
+
+    Newcombe's method 10 for paired shares (Statistics in Medicine 17, 2635, 1998): the two score intervals, joined with
+    the correlation of the pairs.
+
+    Args:
+        values_a: sample id -> 0 or 1 of the one method.
+        values_b: the same of the other.
+        level: share of such intervals that hold the expected difference.
+
+    Raises:
+        ValueError: no id in common, or a value that is neither 0 nor 1.
+    """
+    common = sorted(values_a.keys() & values_b.keys())
+    a, b = _binary([values_a[i] for i in common]), _binary([values_b[i] for i in common])
+    one, other = share_interval(a.tolist(), level=level), share_interval(b.tolist(), level=level)
+    difference = one.value - other.value
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Interval(difference, None, None)
+    spread = float(a.std() * b.std())
+    correlation = float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > 0 else 0.0
+
+    def reach(mine: float, theirs: float) -> float:
+        return math.sqrt(max(0.0, mine**2 - 2 * correlation * mine * theirs + theirs**2))
+
+    below = reach(one.value - one.low, other.high - other.value)
+    above = reach(one.high - one.value, other.value - other.low)
+    return Interval(difference, max(-1.0, difference - below), min(1.0, difference + above))
+
+
+def _binary(values: Sequence[float]) -> Vector:
+    numbers = _finite(values)
+    if not np.isin(numbers, (0.0, 1.0)).all():
+        raise ValueError(f"a share is of values 0 and 1, given {numbers.tolist()[:8]}.")
+    return numbers
 
 
 def influence_interval(

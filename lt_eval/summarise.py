@@ -25,6 +25,9 @@ from lt_eval.render import COLUMNS as RENDER_COLUMNS
 from lt_eval.render import METRIC as RENDER
 from lt_eval.store import FeatureFiles
 
+SHARE = "share"
+"""The unit of a column whose values are 0 or 1 a clip."""
+
 
 @dataclass
 class _Table:
@@ -134,19 +137,36 @@ def _clip_columns(
             if not scored:
                 table.cells.append(table.blank(method, name, note=_why(own)))
                 continue
-            interval = stats.mean_interval(list(scored.values()), seed=table.seed)
-            low = interval.low
-            if low is not None and column.minimum is not None:
-                low = max(low, column.minimum)
+            interval = _mean(list(scored.values()), column, table.seed)
             cell = table.blank(method, name, value=interval.value, n=len(scored), note=_why(own))
-            table.cells.append(replace(cell, low=low, high=interval.high))
+            table.cells.append(replace(cell, low=interval.low, high=interval.high))
             table.contributions.setdefault(method, {})[name] = scored
         for method in _compared(methods, base, values):
             other = cast("str", base)
             common = len(values[method].keys() & values[other].keys())
             if common:
-                interval = stats.paired_difference(values[method], values[other], seed=table.seed)
+                interval = _mean_difference(values[method], values[other], column, table.seed)
                 _add_difference(table, method, other, name, interval, common)
+
+
+def _mean(values: Sequence[float], column: Column, seed: int) -> stats.Interval:
+    """Return the mean with its interval, which ends where the column's values do."""
+    if column.unit == SHARE:
+        return stats.share_interval(values)
+    value, low, high = stats.mean_interval(values, seed=seed)
+    if low is not None and column.minimum is not None:
+        low = max(low, column.minimum)
+    if high is not None and column.maximum is not None:
+        high = min(high, column.maximum)
+    return stats.Interval(value, low, high)
+
+
+def _mean_difference(
+    ours: Mapping[str, float], theirs: Mapping[str, float], column: Column, seed: int
+) -> stats.Interval:
+    if column.unit == SHARE:
+        return stats.share_difference(ours, theirs)
+    return stats.paired_difference(ours, theirs, seed=seed)
 
 
 def _compared(methods: Sequence[str], base: str | None, known: Mapping[str, object]) -> list[str]:

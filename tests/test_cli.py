@@ -29,13 +29,17 @@ def lt_eval(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Com
     )
 
 
+PICTURES = ("--metric", "fid", "--metric", "fvd", "--weights", "builtin")
+"""Metrics that clips of a second without a face can be scored by."""
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished run that several tests read; its root holds results/folder."""
     root = tmp_path_factory.mktemp("cli")
     write_clips(root / "refs", ["a", "b", "c"])
     write_clips(root / "ours", ["a", "b", "c"], blur=5)
-    done = lt_eval("single", "--reference", "refs", "--clips", "ours=ours", "--weights", "builtin", cwd=root)
+    done = lt_eval("single", "--reference", "refs", "--clips", "ours=ours", *PICTURES, cwd=root)
     assert done.returncode == 0, done.stderr
     assert "FID (builtin)" in done.stdout and "Report: " in done.stderr
     return root
@@ -84,7 +88,7 @@ def test_failed_rows_exit_with_1_and_still_make_a_table(run_folder: Path, tmp_pa
     write_clips(tmp_path / "ours", ["a", "b"])
     (tmp_path / "ours" / "c.mp4").write_text("no video")
     words = ("single", "--reference", run_folder / "refs", "--clips", f"ours={tmp_path / 'ours'}")
-    done = lt_eval(*words, "--weights", "builtin", cwd=tmp_path)
+    done = lt_eval(*words, *PICTURES, cwd=tmp_path)
     assert done.returncode == 1
     assert "(2/3)" in done.stdout and "not_a_video: ours/c" in done.stderr
 
@@ -130,7 +134,7 @@ def test_unusable_input_exits_with_2_and_a_message_that_suffices(
 
 def test_everything_that_a_run_lacks_is_told_at_once(run_folder: Path) -> None:
     done = lt_eval("single", "--reference", "refs", cwd=run_folder, LT_EVAL_CACHE=str(run_folder / "cache"))
-    assert "weights fetch inception" in done.stderr and "weights fetch i3d" in done.stderr
+    assert all(f"weights fetch {name}" in done.stderr for name in ("inception", "i3d", "syncnet", "s3fd", "one-align"))
 
 
 def test_without_results_report_says_how_to_make_some(tmp_path: Path) -> None:
@@ -177,6 +181,20 @@ def test_ctrl_c_says_that_nothing_is_lost(run_folder: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+
+
+def test_clips_that_sync_cannot_score_say_why_and_iqa_says_why_it_is_empty(run_folder: Path, tmp_path: Path) -> None:
+    words = ("single", "--reference", run_folder / "refs", "--weights", "builtin", "--sync-mode", "direct")
+    done = lt_eval(*words, "--set", "metric.sync.faces=haar", cwd=tmp_path)
+    assert done.returncode == 1 and "clip_too_short: ground-truth/a" in done.stderr
+    assert "no builtin network rates pictures" in done.stdout and "IQA" in done.stdout
+
+
+def test_flags_of_metrics_reach_them(run_folder: Path, tmp_path: Path) -> None:
+    words = ("single", "--reference", run_folder / "refs", "--weights", "builtin")
+    for flag, rule in (("--sync-mode=fast", "reference"), ("--qalign-frames=-3", "0 (all) or more")):
+        done = lt_eval(*words, flag, cwd=tmp_path)
+        assert done.returncode == 2 and rule in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_lists_name_what_there_is(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from lt_eval.stats import (
     jackknife_influence,
     mean_interval,
     paired_difference,
+    share_difference,
+    share_interval,
 )
 
 VALUES = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=40)
@@ -251,3 +253,55 @@ def test_frechet_intervals_cover_at_their_level(paired: bool) -> None:
     hits = [low <= expected <= high for low, high in map(bounds, intervals)]
     assert np.mean(hits) >= 0.91
     assert np.median([np.ptp(bounds(each)) for each in intervals]) < 3 * 2 * 1.96 * np.std(values)
+
+
+@pytest.mark.parametrize(
+    ("ones", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (15, 148, 0.0624, 0.1605), (81, 263, 0.2553, 0.3662)],
+)
+def test_a_share_has_wilsons_interval(ones: int, n: int, low: float, high: float) -> None:
+    # the last two are the examples of Newcombe 1998, Statistics in Medicine 17, 857, table I, method 3
+    found = share_interval([1.0] * ones + [0.0] * (n - ones))
+    assert found == pytest.approx((ones / n, low, high), abs=6e-5)
+
+
+def test_shares_of_pairs_that_always_agree_differ_less_than_those_of_strangers() -> None:
+    values = {str(i): float(i % 3 == 0) for i in range(30)}
+    others = {str(i): float(i % 3 == 1) for i in range(30)}
+    same, strangers = share_difference(values, values), share_difference(values, others)
+    assert same.value == strangers.value == 0.0
+    assert same.low is not None and same.high is not None and strangers.low is not None and strangers.high is not None
+    assert same.low <= 0.0 <= same.high and same.high - same.low < 0.25 * (strangers.high - strangers.low)
+
+
+def test_differences_of_shares_are_antisymmetric_and_stay_between_minus_one_and_one() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        a, b = ({str(i): float(rng.random() < p) for i in range(9)} for p in rng.random(2))
+        there, back = share_difference(a, b), share_difference(b, a)
+        assert there.low is not None and there.high is not None and back.low is not None and back.high is not None
+        assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+        assert -1.0 <= there.low <= there.value <= there.high <= 1.0
+
+
+def test_intervals_of_shares_hold_their_level() -> None:
+    rng = np.random.default_rng(11)
+    held, held_difference = [], []
+    for _ in range(600):
+        common = rng.random(40) < 0.4
+        a = np.where(common, rng.random(40) < 0.9, rng.random(40) < 0.6)
+        b = np.where(common, a, rng.random(40) < 0.5)
+        one = {str(i): float(x) for i, x in enumerate(a)}
+        two = {str(i): float(x) for i, x in enumerate(b)}
+        share, difference = share_interval(list(one.values())), share_difference(one, two)
+        assert share.low is not None and share.high is not None
+        assert difference.low is not None and difference.high is not None
+        held.append(share.low <= 0.4 * 0.9 + 0.6 * 0.6 <= share.high)
+        held_difference.append(difference.low <= 0.6 * 0.1 <= difference.high)
+    assert 0.92 < np.mean(held) < 0.985
+    assert 0.92 < np.mean(held_difference) < 0.985
+
+
+def test_a_share_of_other_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="values 0 and 1"):
+        share_interval([0.0, 0.5])

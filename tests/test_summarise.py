@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,37 @@ def test_a_clip_metric_is_the_mean_with_an_interval_and_its_count() -> None:
     got = cell(table(score_rows("ours", values), "Score", methods=["ours"]), "ours", "score")
     assert (got.value, got.n, got.total, got.unit, got.better) == (3.5, 6, 6, "1", "higher")
     assert got.low is not None and got.high is not None and got.low < 3.5 < got.high
+
+
+@dataclass(frozen=True)
+class Share(Score):
+    """A share of clips."""
+
+    columns = {"score": Column("higher", unit="share")}
+
+
+@dataclass(frozen=True)
+class Rating(Score):
+    """A mean between bounds."""
+
+    columns = {"score": Column("higher", minimum=1.0, maximum=5.0)}
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1_and_has_a_width() -> None:
+    rows = score_rows("base", dict.fromkeys(SAMPLES, 1.0)) + score_rows("ours", dict.fromkeys(SAMPLES, 0.0))
+    rows = [replace(row, metric=f"{HERE}:Share") for row in rows]
+    summary = table(rows, "Share", methods=["base", "ours"])
+    base, ours = cell(summary, "base", "score"), cell(summary, "ours", "score")
+    assert (base.value, base.high, ours.value, ours.low) == (1.0, 1.0, 0.0, 0.0)
+    assert base.low is not None and base.low < 0.7 and ours.high is not None and ours.high > 0.3
+    (difference,) = summary.differences
+    assert difference.low == -1.0 == difference.value and difference.high < 0
+
+
+def test_an_interval_ends_where_the_columns_values_do() -> None:
+    rows = score_rows("ours", dict(zip(SAMPLES, [5.0, 5.0, 5.0, 1.0, 5.0, 5.0], strict=True)))
+    got = cell(table([replace(r, metric=f"{HERE}:Rating") for r in rows], "Rating", methods=["ours"]), "ours", "score")
+    assert got.high == 5.0 and got.low is not None and 1.0 <= got.low < 5.0
 
 
 def test_failures_are_counted_by_reason_and_never_enter_the_mean() -> None:

@@ -95,7 +95,7 @@ class QAlign:
     def columns(self) -> Mapping[str, Column]:
         """IQA and ASE, marked with the folder's name where the weights are your own."""
         tag = f" ({Path(self.weights_file).name})" if self.weights_file else ""
-        return {f"{name}{tag}": Column("higher", minimum=1.0) for name in ("IQA", "ASE")}
+        return {f"{name}{tag}": Column("higher", minimum=1.0, maximum=5.0) for name in ("IQA", "ASE")}
 
     @property
     def unavailable(self) -> str:
