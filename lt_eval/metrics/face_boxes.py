@@ -253,7 +253,8 @@ def _haar(pictures: Pictures) -> list[Boxes]:
 def _s3fd(pictures: Pictures, make: Callable[[], Detector]) -> list[Boxes]:
     if min(pictures[0].shape[:2]) < S3FD_SMALLEST_PX:
         return [np.zeros((0, 4))] * len(pictures)
-    detector, found = make(), list[Boxes]()
+    detector = make()
+    found: list[Boxes] = []
     for start in range(0, len(pictures), S3FD_CHUNK):
         frames = np.stack([pictures[k] for k in range(start, min(start + S3FD_CHUNK, len(pictures)))])
         found += [boxes.astype(np.float64)[:, :4] for boxes in detector.detect(frames, S3FD_SCALE, S3FD_SCORE)]
