@@ -175,6 +175,8 @@ def expand(name: str) -> tuple[str, ...]:
         return (name,)
     if files := tuple(line.name for line in TABLE if line.name.startswith(f"{name}/")):
         return files
+    if name == "sync":
+        return ("syncnet", "s3fd")  # of every other metric, one file or folder, and alternatives to it
     first = next((line.name for line in TABLE if line.used_by.split()[0].rstrip(",") == name), None)
     if first is not None:
         return expand(first.partition("/")[0])

@@ -486,6 +486,7 @@ def test_a_name_stands_for_a_file_a_folder_or_what_a_metric_needs(monkeypatch: p
     monkeypatch.undo()
     assert weights.expand("i3d") == ("i3d",)
     assert weights.expand("fid") == ("inception",)
+    assert weights.expand("sync") == ("syncnet", "s3fd")
     assert len(weights.expand("one-align")) == 7
     assert weights.expand("qalign") == weights.expand("one-align")
     assert weights.expand("one-align/config.json") == ("one-align/config.json",)
