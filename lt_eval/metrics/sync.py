@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,16 +52,8 @@ _WINDOWS_AT_ONCE = 256
 _LIP_FRAMES = 5
 
 _SOURCES = (
-    *(
-        "sync.py",
-        "sync_distances.py",
-        "faces.py",
-        "shots.py",
-        "face_boxes.py",
-        "../media/haar.py",
-        "../media/spectra.py",
-    ),
-    "nets/inference.py",
+    *("sync.py", "sync_distances.py", "faces.py", "shots.py", "face_boxes.py"),
+    *("../media/haar.py", "../media/spectra.py", "nets/inference.py"),
 )
 """Code that every score depends on."""
 
@@ -70,6 +63,14 @@ _FACES: Mapping[str, tuple[Source, ...]] = {
     "sidecar": ("sidecar",),
     "s3fd": ("s3fd",),
     "haar": ("haar",),
+}
+
+
+_BOXES = {
+    "manifest": "stated by the data set",
+    "sidecar": "stated beside the clip",
+    "s3fd": f"found by S3FD ({weight_files.entry('s3fd').file}, scale 0.25, score over 0.9)",
+    "haar": "found by OpenCV's Haar cascade",
 }
 
 
@@ -351,30 +352,37 @@ class Sync:
         if self._builtin:
             network = "slim SyncNet trained on drawn faces, not comparable with published values"
         else:
-            network = (
-                f"SyncNet {Path(self.weights_file).name if self.weights_file else weight_files.entry('syncnet').file}"
-            )
+            file = Path(self.weights_file).name if self.weights_file else weight_files.entry("syncnet").file
+            network = f"SyncNet {file}"
         how = {
             "reference": "reference mode (codecs and steps of joonson/syncnet_python from our 25 fps file)",
             "direct": "direct mode (no codec between the decoded frames and the network)",
         }[self._mode]
         heard = "the clip's own audio" if self.audio == "clip" else "the driving audio"
-        found = {
-            "manifest": "stated by the data set",
-            "sidecar": "stated beside the clip",
-            "s3fd": f"found by S3FD ({weight_files.entry('s3fd').file}, scale 0.25, score over 0.9)",
-            "haar": "found by OpenCV's Haar cascade",
-        }
-        boxes = ", else ".join(found[source] for source in self._sources)
+        boxes = ", else ".join(_BOXES[source] for source in self._sources)
         notes = [
             f"{names}: {network}, {how}, {heard}, frames at 25 a second whatever the run's rate; value of the longest "
             f"face track within a shot (seen in over {self.min_track} frames, larger than {self.min_face_px} pixels), "
             "of equally long ones of the larger face; offsets are negative where sound is late.",
-            f"Face boxes of Sync: {boxes}; every row names its own.",
+            f"Face boxes of Sync: {boxes}.",
         ]
         if self.masked:
             notes.append("Sync masked: shifts compare only windows that exist, without zeros beyond the clip's ends.")
         return notes
+
+    def findings(self, details: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+        """Return where the face boxes of the scored clips came from, and how many clips had several face tracks."""
+        used = Counter(str(one["faces"]) for one in details)
+        notes = [
+            f"Face boxes of Sync in this run: {', '.join(f'{_BOXES[s]}: {_clips(used[s])}' for s in sorted(used))}."
+        ]
+        if several := sum(len(one["tracks"]) > 1 for one in details):
+            notes.append(f"Sync: {_clips(several)} with several face tracks, of which the longest counts.")
+        return notes if used else []
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' if count > 1 else ''}"
 
 
 def _missing(name: str) -> str:

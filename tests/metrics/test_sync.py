@@ -209,6 +209,14 @@ def test_columns_are_named_by_what_makes_another_number() -> None:
     assert better == ["higher", "lower", "neither", "higher"]
 
 
+def test_the_footer_says_which_boxes_a_run_used() -> None:
+    one = {"faces": "manifest", "tracks": [{}]}
+    notes = SHORT().findings([one, one, {"faces": "haar", "tracks": [{}, {}]}])
+    assert "found by OpenCV's Haar cascade: 1 clip, stated by the data set: 2 clips" in notes[0]
+    assert "1 clip with several face tracks" in notes[1]
+    assert SHORT().findings([]) == []
+
+
 def test_footnotes_state_the_protocol() -> None:
     assert "syncnet_v2.model, reference mode" in Sync().footnotes[0] and "S3FD" in Sync().footnotes[1]
     assert "not comparable" in SHORT().footnotes[0] and "over 20 frames" in SHORT().footnotes[0]
