@@ -22,6 +22,7 @@ check: $(VENV)/.installed-dev
 # cache folder, not into the environment; the tests use them from then on.
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
+	$(BIN)/python benchmarks/parity/sync.py
 
 # The optional packages too: with them no test of the executors and decoders is skipped.
 extras: $(VENV)/.installed-dev
