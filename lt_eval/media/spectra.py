@@ -38,7 +38,7 @@ _TINY = np.finfo(np.float64).eps
 
 
 def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return float samples in -1..1 as 16-bit PCM as ffmpeg does: times 32768, to the nearest (ties to even), clipped."""
+    """Return float samples in -1..1 as 16-bit PCM as ffmpeg does: times 32768, rounded (ties to even), clipped."""
     levels: NDArray[np.float32] = np.rint(samples * np.float32(32768)).clip(-32768, 32767)
     return levels.astype(np.int16)
 
