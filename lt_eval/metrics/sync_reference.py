@@ -31,7 +31,7 @@ import av
 import cv2
 import numpy as np
 from av.codec.context import Flags2
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from lt_eval.errors import NoAudioError, UnscorableError
 from lt_eval.media.clip import MediaClip
@@ -164,6 +164,8 @@ class _PlanesReader(Reader):
     def _rgb(self, frame: av.VideoFrame) -> Planes:
         if frame.width % 2 or frame.height % 2 or not _is_upright(display_matrix(frame)):
             raise _NotPlain
+        if frame.format.name == "yuvj420p":
+            return _limited_range(cast("Planes", frame.to_ndarray()))
         return cast("Planes", _yuv420p(frame).to_ndarray())
 
 
@@ -189,7 +191,10 @@ def _planes_of(frame: Frames) -> Planes:
 
 
 def _yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
-    return VideoReformatter().reformat(frame, format="yuv420p", interpolation=Interpolation.BICUBIC, threads=1)
+    # Without the range said, levels of a full-range picture would be taken over as they are.
+    return VideoReformatter().reformat(
+        frame, format="yuv420p", interpolation=Interpolation.BICUBIC, dst_color_range=ColorRange.MPEG, threads=1
+    )
 
 
 def _mpeg4(planes: Iterable[Planes], options: dict[str, str]) -> Iterator[av.VideoFrame]:
@@ -237,12 +242,23 @@ def _frame(planes: Planes, pix_fmt: str, number: int) -> av.VideoFrame:
 _LEVELS = np.arange(256)
 _FULL_LUMA = np.clip(np.rint((_LEVELS - 16) * 255 / 219), 0, 255).astype(np.uint8)
 _FULL_CHROMA = np.clip(np.rint((_LEVELS - 128) * 255 / 224 + 128), 0, 255).astype(np.uint8)
+_LIMITED_LUMA = np.rint(_LEVELS * 219 / 255 + 16).astype(np.uint8)
+_LIMITED_CHROMA = np.rint((_LEVELS - 128) * 224 / 255 + 128).astype(np.uint8)
 
 
 def _full_range(planes: Planes) -> Planes:
     """Return planes of full range, rounded to the nearest as ffmpeg 5.1's swscale does; today's may be one off."""
+    return _mapped(planes, _FULL_LUMA, _FULL_CHROMA)
+
+
+def _limited_range(planes: Planes) -> Planes:
+    """Return planes of limited range for planes of full range, with the same rounding."""
+    return _mapped(planes, _LIMITED_LUMA, _LIMITED_CHROMA)
+
+
+def _mapped(planes: Planes, luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> Planes:
     height = planes.shape[0] * 2 // 3
-    return np.concatenate([cv2.LUT(planes[:height], _FULL_LUMA), cv2.LUT(planes[height:], _FULL_CHROMA)])
+    return np.concatenate([cv2.LUT(planes[:height], luma), cv2.LUT(planes[height:], chroma)])
 
 
 def _picture(jpeg: bytes) -> Frames:

@@ -64,6 +64,26 @@ def test_pictures_and_sound_are_those_of_the_ffmpeg_command(tmp_path: Path, rate
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("pix_fmt", ["yuvj420p", "yuvj422p", "yuvj444p"])
+def test_levels_of_full_range_are_those_of_the_ffmpeg_command(tmp_path: Path, pix_fmt: str) -> None:
+    """As phones and screen recorders write them: 0 is black and 255 white."""
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    picture = np.stack([*np.meshgrid(ramp, ramp), np.full((96, 96), 128, np.uint8)], axis=-1)
+    sound = Track(np.zeros((2, 44_100), np.int16), 44_100)
+    path = make_file(
+        tmp_path / "clip.mov", np.stack([picture] * 25), range(25), Fraction(1, 25), sound, pix_fmt=pix_fmt
+    )
+    shell("-i clip.mov -qscale:v 2 -threads 1 -async 1 -r 25 video.avi", tmp_path)
+    shell("-i video.avi -qscale:v 2 -threads 1 -f image2 %06d.jpg", tmp_path)
+    with MediaClip(path) as clip:
+        ours, canonical = np.asarray(reference_footage(clip).pictures[20], np.int64), clip.frames[20]
+    theirs = np.asarray(cv2.imread(str(tmp_path / "000021.jpg"), cv2.IMREAD_COLOR_RGB))
+    # other samplings are converted by libswscale, whose rounding differs between versions
+    assert np.abs(ours - theirs).mean() < (0.1 if pix_fmt == "yuvj420p" else 1)
+    assert np.abs(ours - canonical).mean() < 2
+
+
+@needs_ffmpeg
 def test_face_clips_are_those_of_opencv_and_the_ffmpeg_command(tmp_path: Path) -> None:
     crops = moving_frames(1, 40, 224)
     fourcc = cv2.VideoWriter.fourcc(*"XVID")
