@@ -218,6 +218,8 @@ def _frame_of_file(entry: Any) -> Boxes:
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all() or (boxes[:, :2] >= boxes[:, 2:]).any():
         raise ValueError(f"{entry} is not [left, top, right, bottom], nor null, nor a list of such boxes")
+    if np.abs(boxes - 0.5).max() > 1.5:
+        raise ValueError(f"{entry} lies far outside of the picture, which is 0 to 1: are these pixels?")
     return boxes
 
 

@@ -102,6 +102,7 @@ def test_boxes_go_where_the_canonical_frame_puts_their_pixels(how: str, content:
         '{"fps": 25, "faces": [[0.5, 0, 0.5, 1]]}',
         '{"fps": 25, "faces": ["left"]}',
         '{"fps": 25, "faces": [[0, 0, NaN, 1]]}',
+        '{"fps": 25, "faces": [[120, 80, 360, 320]]}',
         "not json",
     ],
 )
