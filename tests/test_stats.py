@@ -271,7 +271,27 @@ def test_shares_of_pairs_that_always_agree_differ_less_than_those_of_strangers()
     same, strangers = share_difference(values, values), share_difference(values, others)
     assert same.value == strangers.value == 0.0
     assert same.low is not None and same.high is not None and strangers.low is not None and strangers.high is not None
-    assert same.low <= 0.0 <= same.high and same.high - same.low < 0.25 * (strangers.high - strangers.low)
+    assert same.low < 0.0 < same.high and same.high - same.low < 0.3 * (strangers.high - strangers.low)
+
+
+@pytest.mark.parametrize(
+    ("both", "first", "second", "neither", "low", "high"),
+    [
+        (14, 5, 0, 22, 0.01148, 0.22649),
+        (10, 15, 5, 20, 0.02584, 0.35694),
+        (43, 0, 1, 0, -0.11808, 0.05972),
+        (20, 0, 0, 20, -0.04680, 0.04680),
+    ],
+)
+def test_a_difference_of_shares_has_newcombes_interval(
+    both: int, first: int, second: int, neither: int, low: float, high: float
+) -> None:
+    # by the formula in counts of Altman et al., Statistics with Confidence (2000), p. 52; the first is its example
+    a = [1.0] * (both + first) + [0.0] * (second + neither)
+    b = [1.0] * both + [0.0] * first + [1.0] * second + [0.0] * neither
+    ids = [str(i) for i in range(len(a))]
+    found = share_difference(dict(zip(ids, a, strict=True)), dict(zip(ids, b, strict=True)))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-6)
 
 
 def test_differences_of_shares_are_antisymmetric_and_stay_between_minus_one_and_one() -> None:
