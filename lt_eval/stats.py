@@ -185,7 +185,7 @@ def share_difference(values_a: Mapping[str, float], values_b: Mapping[str, float
     """Return the difference of two shares over the ids that both have, and its interval.
 
     Newcombe's method 10 for paired shares (Statistics in Medicine 17, 2635, 1998): the two score intervals, joined with
-    the correlation of the pairs, which counts less where it is positive: half a pair is taken off the numbers behind it.
+    the correlation of the pairs. Where that is positive, half a pair is taken off the counts behind it.
 
     Args:
         values_a: sample id -> 0 or 1 of the one method.
