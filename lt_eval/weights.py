@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lt_eval import fingerprint
 from lt_eval.errors import StorageFullError, WeightsError
 from lt_eval.paths import weights_dir
 from lt_eval.registry import suggestion
@@ -244,8 +245,7 @@ def present(name: str, *alternatives: str) -> WeightFile:
 
 def digest_of(path: Path) -> str:
     """Return the sha256 of a file of the table by its path, as `verify` found it."""
-    relative = path.relative_to(weights_dir()).as_posix()
-    return verify(next(line.name for line in TABLE if line.file == relative))
+    return verify(next(line.name for line in TABLE if path_of(line.name) == path))
 
 
 def _size_text(size: int | None) -> str:
@@ -286,7 +286,7 @@ def _record(path: Path, digest: str) -> None:
     try:
         partial.write_text(f"{digest} {_stamp(path)}\n")
         partial.replace(_sidecar(path))
-    except OSError:  # a folder shared read-only: hashed at every start instead
+    except OSError:  # a folder shared read-only: hashed once a process
         partial.unlink(missing_ok=True)
 
 
@@ -308,7 +308,7 @@ def verify(name: str, *, rehash: bool = False) -> str:
     expected = line.sha256 or recorded
     if not rehash and expected and recorded == expected and stamp == _stamp(path):
         return recorded
-    found = sha256_of(path)
+    found = sha256_of(path) if rehash else fingerprint.of_file(path)
     if expected and found != expected:
         origin = "the published file" if line.sha256 else f"the file first used here (recorded in {_sidecar(path)})"
         remedy = f"Delete it and run: lt-eval weights fetch {name}."
@@ -403,8 +403,7 @@ def _download(session: httpx.Client, url: str, path: Path, line: WeightFile, pro
     partial = path.with_name(path.name + ".part")
     expected = line.sha256 or _recorded(path)[0]
     if not expected:
-        _download_unknown(session, url, partial, path, progress)
-        return
+        return _download_unknown(session, url, partial, path, progress)
     resumed = partial.is_file() and partial.stat().st_size > 0
     _receive(session, url, partial, progress)
     found = sha256_of(partial)
