@@ -51,8 +51,8 @@ class Column:
     """What a number in a table means.
 
     `fixed_by_reference` is true where ground truth has no value of its own (FID, FVD: a distance to itself);
-    `minimum` and `maximum` bound what is possible, where something does. The unit "share" says that each clip's value
-    is 0 or 1, and the mean their share.
+    `minimum` and `maximum` bound what is possible, where something does. With the unit "share", means of clips whose
+    values are all 0 or 1 get score intervals.
     """
 
     better: Better

@@ -26,7 +26,7 @@ from lt_eval.render import METRIC as RENDER
 from lt_eval.store import FeatureFiles
 
 SHARE = "share"
-"""The unit of a column whose values are 0 or 1 a clip."""
+"""The unit of a column that has score intervals where every clip's value is 0 or 1."""
 
 
 @dataclass
@@ -151,7 +151,7 @@ def _clip_columns(
 
 def _mean(values: Sequence[float], column: Column, seed: int) -> stats.Interval:
     """Return the mean with its interval, which ends where the column's values do."""
-    if column.unit == SHARE:
+    if column.unit == SHARE and set(values) <= {0.0, 1.0}:
         return stats.share_interval(values)
     value, low, high = stats.mean_interval(values, seed=seed)
     if low is not None and column.minimum is not None:
@@ -164,7 +164,7 @@ def _mean(values: Sequence[float], column: Column, seed: int) -> stats.Interval:
 def _mean_difference(
     ours: Mapping[str, float], theirs: Mapping[str, float], column: Column, seed: int
 ) -> stats.Interval:
-    if column.unit == SHARE:
+    if column.unit == SHARE and {*ours.values(), *theirs.values()} <= {0.0, 1.0}:
         return stats.share_difference(ours, theirs)
     return stats.paired_difference(ours, theirs, seed=seed)
 

@@ -122,6 +122,14 @@ def test_the_interval_of_a_share_stays_within_0_and_1_and_has_a_width() -> None:
     assert difference.low == -1.0 == difference.value and difference.high < 0
 
 
+def test_shares_of_each_clip_are_averaged_like_other_values() -> None:
+    rows = score_rows("base", dict.fromkeys(SAMPLES, 0.25)) + score_rows("ours", dict.fromkeys(SAMPLES, 1.0))
+    summary = table([replace(row, metric=f"{HERE}:Share") for row in rows], "Share", methods=["base", "ours"])
+    assert cell(summary, "base", "score").value == 0.25
+    (difference,) = summary.differences
+    assert difference.value == 0.75
+
+
 def test_an_interval_ends_where_the_columns_values_do() -> None:
     rows = score_rows("ours", dict(zip(SAMPLES, [5.0, 5.0, 5.0, 1.0, 5.0, 5.0], strict=True)))
     got = cell(table([replace(r, metric=f"{HERE}:Rating") for r in rows], "Rating", methods=["ours"]), "ours", "score")
