@@ -94,6 +94,13 @@ def test_masked_columns_are_added(tmp_path: Path) -> None:
     assert value(masked, "Sync-D masked") < value(masked, "Sync-D") == value(plain, "Sync-D")
 
 
+def test_one_shift_has_no_masked_value(tmp_path: Path) -> None:
+    clip = talking_clip(tmp_path)
+    brief = [ArrayClip(clip.frames, clip.audio[: 640 * frames], path=clip.path) for frames in (6, 7)]
+    assert reason(lambda: score(brief[0], SHORT(masked=True))) == "clip_too_short"
+    assert value(score(brief[1], SHORT(masked=True)), "Sync-C masked") > 0
+
+
 # Whose value it is ----------------------------------------------------------------------------------------------------
 
 
