@@ -181,6 +181,76 @@ class Row:
         return Row(**{**data, "failure": Failure(**failure) if failure else None})
 
 
+DIMENSIONS = ("EA", "NI", "MVC", "CN", "SR", "IC", "LC", "CU", "OIE")
+"""The nine judged dimensions, in the order of the paper's Table 2."""
+
+
+@dataclass(frozen=True)
+class AnsweredTurn:
+    """One finished turn of a conversation: what the user said, and the video that answered.
+
+    Attributes:
+        user_text: the user's words as the scenario has them.
+        user_audio: the spoken line; None where it was never spoken.
+        video: the answer; None where the system gave none.
+        user_transcript: what the transcriber heard of the user; "" is nothing heard, None is not transcribed.
+        transcript: the words of the answer, given or transcribed; "" is nothing heard, None is not transcribed.
+        latency_s: from the end of the user's speech to the first frame on the host; None where not measured.
+        talker_s: the talker's share of the latency, up to its first sound.
+        wall_s: from the end of the user's speech to the last frame on the host.
+        frames: how many frames the answer has.
+        fps: frames a second at which the answer is played.
+    """
+
+    user_text: str
+    user_audio: Path | None = None
+    video: Path | None = None
+    user_transcript: str | None = None
+    transcript: str | None = None
+    latency_s: float | None = None
+    talker_s: float | None = None
+    wall_s: float | None = None
+    frames: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """All turns of one scenario with one method, in order; `failure` says why turns are missing."""
+
+    method: str
+    scenario: str
+    turns: tuple[AnsweredTurn, ...]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgment of one conversation on one dimension. `score` is None unless `status` is "ok".
+
+    Attributes:
+        status: ok, parse_error, truncated, refused, transport_error, not_applicable or generation_failure.
+        score: on the rubric's scale.
+        expected: the mean of the scale under the judge's probabilities, where it was asked for them.
+        rationale: what the judge wrote before the score.
+        reply: key of the raw reply in the reply store; "" where none came.
+        message: what went wrong, for reading.
+    """
+
+    method: str
+    scenario: str
+    dimension: str
+    repeat: int
+    status: Literal[
+        "ok", "parse_error", "truncated", "refused", "transport_error", "not_applicable", "generation_failure"
+    ]
+    score: float | None = None
+    expected: float | None = None
+    rationale: str = ""
+    reply: str = ""
+    message: str = ""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One number of a table, in long form. `value` is None where there is none, and `note` then says why.
