@@ -1,4 +1,4 @@
-"""What a generator hears, as numbers: which features, how far to each side, how many values a frame. Imports no torch."""
+"""What a generator hears, as numbers: which features, how far to each side, how many values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FRAMES_PER_LATENT = 4
 class AudioConfig:
     """The audio features of a generator.
 
-    A latent frame k > 0 is given the features of its video frames 4k-3..4k, one after the other; latent frame 0 those of
-    video frame 0 four times (so that 4L-3 frames fill 4L places). A feature may use audio up to `look_ahead_frames`
+    A latent frame k > 0 is given the features of its video frames 4k-3..4k, one after the other; latent frame 0 those
+    of video frame 0 four times (so that 4L-3 frames fill 4L places). A feature may use audio up to `look_ahead_frames`
     after its block ends: that much later the block can begin.
 
     Attributes:
