@@ -80,12 +80,9 @@ class CausalCodec(nn.Module):
     `encode` and `decode` carry gradients; the streams do not. The module holds no state of a stream.
     """
 
-    latent_channels: int
-    spatial: int
-    temporal: int
-
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
+        self.config = config
         self.latent_channels, self.spatial, self.temporal = config.latent_channels, config.spatial, config.temporal
 
     @abstractmethod
@@ -215,17 +212,25 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
 
     No global random state is read or changed.
     """
-    # only the codec that is asked for is imported
-    if isinstance(config, MiniCodecConfig):
-        from lt_eval.generator.mini_codec import MiniCodec as Kind
-    elif isinstance(config, TinyCodecConfig):
-        from lt_eval.generator.tiny_decoder import TinyCodec as Kind  # type: ignore[assignment]
-    else:
-        from lt_eval.generator.wan_vae import WanVae as Kind  # type: ignore[assignment]
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
-        codec: CausalCodec = Kind(config)  # type: ignore[arg-type]
+        codec = _constructed(config)
     seeded_init(codec, seed)
-    return codec.to(memory_format=torch.channels_last).eval()
+    return codec.eval()
+
+
+def _constructed(config: CodecConfig) -> CausalCodec:
+    """Return the module of a configuration; only that codec's file is imported."""
+    if isinstance(config, MiniCodecConfig):
+        from lt_eval.generator.mini_codec import MiniCodec
+
+        return MiniCodec(config)
+    if isinstance(config, TinyCodecConfig):
+        from lt_eval.generator.tiny_decoder import TinyCodec
+
+        return TinyCodec(config)
+    from lt_eval.generator.wan_vae import WanVae
+
+    return WanVae(config)
 
 
 def seeded_init(codec: CausalCodec, seed: int) -> None:
