@@ -1,7 +1,7 @@
 """One stream of video: everything that it remembers, and the two steps that make a block of it.
 
     features of a block -> denoise -> latents -> decode -> frames
-                                        \-> clean pass -> KV cache
+                                         then -> clean pass -> KV cache
 
 `denoise` and `clean_pass` touch the cache, `decode` the decoder's memory, and nothing touches both: two threads may
 work on one stream at the same time, each on its own half.
@@ -153,6 +153,6 @@ def checked_portrait(portrait: object) -> Frames:
         )
     if min(given.shape[:2]) < SMALLEST_PORTRAIT:
         raise ConditionError(
-            f"the portrait is {given.shape[1]}x{given.shape[0]}. Give one of at least {SMALLEST_PORTRAIT} pixels a side."
+            f"the portrait is {given.shape[1]}x{given.shape[0]}. It must have {SMALLEST_PORTRAIT} pixels a side or more."
         )
     return given
