@@ -239,7 +239,16 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
         codec = _constructed(config)
     seeded_init(codec, seed)
+    channels_last(codec)
     return codec.eval()
+
+
+def channels_last(codec: CausalCodec) -> None:
+    """Lay the kernels of a codec out as convolutions take them, once and not at every call; loading keeps it so."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in codec.parameters():
+        if weight.ndim in layouts:
+            weight.data = weight.data.contiguous(memory_format=layouts[weight.ndim])
 
 
 def _constructed(config: CodecConfig) -> CausalCodec:
@@ -283,6 +292,7 @@ __all__ = [
     "DecoderStream",
     "Encoder",
     "EncoderStream",
+    "channels_last",
     "create_codec",
     "pixel_frames",
     "seeded_init",
