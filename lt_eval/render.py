@@ -222,9 +222,7 @@ def _render_row_there(
     return render_row(generator, identity, dataset, method, dialogue, out, seed=seed, tell=tell)
 
 
-def _warm_up_there(
-    generator: Generator, tell: Callable[[str], None], dialogue: Dialogue, out: Path, seed: int
-) -> None:
+def _warm_up_there(generator: Generator, tell: Callable[[str], None], dialogue: Dialogue, out: Path, seed: int) -> None:
     try:
         render_clip(generator, dialogue, out, seed=seed, tell=tell)
     finally:
@@ -275,7 +273,9 @@ def render_row(
         "opened_s": round(timeline.opened_s, 6),
         "streams": timeline.streams,
     }
-    return replace(row, values={"Throughput": rendered.throughput_fps, "Latency": rendered.first_frame_s}, details=details)
+    return replace(
+        row, values={"Throughput": rendered.throughput_fps, "Latency": rendered.first_frame_s}, details=details
+    )
 
 
 def render_key(identity: str, method: str, dialogue: Dialogue, seed: int) -> str:

@@ -29,7 +29,8 @@ def _peak_gpu_mib() -> float | None:
     cuda = _cuda()
     if cuda is None:
         return None
-    return round(sum(cuda.max_memory_reserved(index) for index in range(cuda.device_count())) / 2**20, 1)
+    held: float = sum(cuda.max_memory_reserved(index) for index in range(cuda.device_count()))
+    return round(held / 2**20, 1)
 
 
 def gpu_names() -> list[str]:

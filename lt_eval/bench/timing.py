@@ -155,8 +155,8 @@ class ChunkCheck:
             what = f"{dtype} {list(shape)}" if shape is not None else repr(chunk)[:80]
             raise UnscorableError(
                 INVALID,
-                f"the generator yielded {type(chunk).__name__} {what} as a chunk. It must be a numpy array on the host, "
-                "uint8 RGB [T, H, W, 3].",
+                f"the generator yielded {type(chunk).__name__} {what} as a chunk. It must be a numpy array on the "
+                "host, uint8 RGB [T, H, W, 3].",
             )
         size = (chunk.shape[1], chunk.shape[2])
         if len(chunk) and self.size not in (None, size):

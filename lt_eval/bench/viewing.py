@@ -2,16 +2,19 @@
 
     throughput_fps         frames over wall time, first frame included: the paper's definition (arXiv 2512.23576, 5.2)
     steady_fps             the same from the sixth block on, when the attention window of five blocks is full
-    first_frame_s          conditions in memory to first frame on the host; a generator that does not stream: to its last
-    with_audio_s           the same for audio that is spoken while it is generated: nobody can be faster than the speaker
+    first_frame_s          conditions in memory to first frame on the host; to the last of one that does not stream
+    with_audio_s           the same for audio that is spoken meanwhile: nobody can be faster than the speaker
     real_time_factor       wall time over video time at the playback rate; below 1 keeps up
     gaps                   between one chunk and the next
     watch                  a viewer who starts after a buffer: late chunks, freezes, and the buffer that avoids them
+
+Blocks are those that the generator declares (`HasBlocks`); where it declares none, every chunk counts as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from lt_eval.bench.timing import Arrival, Timeline
 
 STEADY_BLOCKS = 5
-"""Blocks before the steady state: the paper's attention window holds five, and each pass costs the same from then on."""
+"""Blocks before the steady state: the paper's attention window holds five, and from then on all cost the same."""
 
 
 _ROUNDING_S = 1e-9
@@ -119,7 +122,7 @@ def real_time_factor(timeline: Timeline, playback_fps: float) -> float:
 def gaps_s(timeline: Timeline, block_frames: Sequence[int] = ()) -> list[float]:
     """Seconds between the end of one block and the end of the next; between chunks where blocks are not known."""
     ends = block_ends(timeline.arrivals, block_frames)
-    return [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(ends)]
 
 
 def block_ends(arrivals: Sequence[Arrival], block_frames: Sequence[int] = ()) -> list[float]:
