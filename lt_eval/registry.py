@@ -31,6 +31,10 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "folder": "lt_eval.datasets.folder:Folder",
         "hdtf": "lt_eval.datasets.prepared:HDTF",
     },
+    "generators": {
+        "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
+        "http-stream": "lt_eval.bench.adapters.http:HttpStream",
+    },
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}
