@@ -53,6 +53,7 @@ class Loaded:
         block_frames: frames of its first, second ... block; empty where it does not say.
         has_stages: whether denoising and decoding can be timed apart.
         streams: False where it says that it does not.
+        device: that it was given; empty where it takes none.
     """
 
     load_s: float
@@ -63,6 +64,7 @@ class Loaded:
     block_frames: tuple[int, ...]
     has_stages: bool
     streams: bool
+    device: str
 
 
 class Host:

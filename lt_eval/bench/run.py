@@ -134,7 +134,7 @@ def run(spec: BenchSpec, out: Path, *, progress: Progress, say: Callable[[str], 
         Host(spec.generator, spec.options, {"device": device}, timeout_s=spec.timeout_s) as host,
     ):
         loaded = host.load()
-        manifest = _manifest(spec, loaded, device)
+        manifest = _manifest(spec, loaded)
         store.write_manifest(manifest)
         reached = _warm_up(spec, host, progress, say)
         rows, runs = _timed(spec, host, loaded, store, manifest["created"], progress)
@@ -147,25 +147,17 @@ def run(spec: BenchSpec, out: Path, *, progress: Progress, say: Callable[[str], 
     return Outcome(result, sum(row.failure is not None for row in rows))
 
 
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    from lt_eval.metrics.nets.inference import resolve_device
-
-    return resolve_device(device)
-
-
 def _playback(spec: BenchSpec, loaded: Loaded) -> float:
     return loaded.fps if spec.playback_fps is None else spec.playback_fps
 
 
-def _manifest(spec: BenchSpec, loaded: Loaded, device: str) -> dict[str, Any]:
+def _manifest(spec: BenchSpec, loaded: Loaded) -> dict[str, Any]:
     return {
         "format": 1,
         "protocol": METRIC,
         "spec": dataclasses.asdict(spec),
         "generator": {"identity": loaded.identity, "fps": loaded.fps, "sample_rate": loaded.sample_rate},
-        "settings": {"device": device, **loaded.settings},
+        "settings": {**({"device": loaded.device} if loaded.device else {}), **loaded.settings},
         "playback_fps": _playback(spec, loaded),
         **provenance.describe(),
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),

@@ -16,7 +16,7 @@ from lt_eval import fingerprint
 from lt_eval.bench.host import FAILED, Loaded
 from lt_eval.errors import SampleError, UsageError, reason_of
 from lt_eval.interfaces import HasBlocks, HasSettings, HasStages, MayNotStream
-from lt_eval.registry import create
+from lt_eval.registry import create, load, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +76,23 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
 
 
+def _resolved(name: str, offered: dict[str, Any]) -> dict[str, Any]:
+    """Find out what "auto" is, which takes torch seconds to say, only for a generator that asks for a device."""
+    if offered.get("device") != "auto" or "device" not in parameters(load("generators", name)):
+        return offered
+    from lt_eval.metrics.nets.inference import resolve_device
+
+    return {**offered, "device": resolve_device("auto")}
+
+
+def _made_on(name: str, options: dict[str, Any], offered: dict[str, Any]) -> str:
+    takes = "device" in parameters(load("generators", name))
+    return str(options.get("device", offered.get("device", ""))) if takes else ""
+
+
 def _make(made: list[Generator], name: str, options: dict[str, Any], offered: dict[str, Any]) -> Loaded:
     started = time.perf_counter()
+    offered = _resolved(name, offered)
     generator = cast("Generator", create("generators", name, options, offered=offered))
     load_s = time.perf_counter() - started
     made.append(generator)
@@ -90,4 +105,5 @@ def _make(made: list[Generator], name: str, options: dict[str, Any], offered: di
         tuple(generator.block_frames) if isinstance(generator, HasBlocks) else (),
         isinstance(generator, HasStages),
         generator.streams if isinstance(generator, MayNotStream) else True,
+        _made_on(name, options, offered),
     )

@@ -42,7 +42,7 @@ def test_known_delays_give_known_figures(tmp_path: Path) -> None:
 def test_what_was_measured_with_what_is_left_in_the_folder(tmp_path: Path) -> None:
     outcome = bench(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["settings"] == {"device": "cpu", "dtype": "uint8", "steps": 0}
+    assert manifest["settings"] == {"dtype": "uint8", "steps": 0}
     assert manifest["resolution"] == [32, 32] and manifest["playback_fps"] == 25.0
     assert manifest["hardware"]["cores"] and manifest["spec"]["drive"]["seconds"] == 0.5
     assert json.loads((tmp_path / "bench.json").read_text()) == json.loads(json.dumps(outcome.result))

@@ -96,17 +96,15 @@ def container_frames(source: Source) -> Iterator[Frames]:
     """
     import av
     import av.error
-    from av.codec.context import Flags
 
-    # without these libav reads seconds ahead to guess what the header says
-    options = {"fflags": "nobuffer", "probesize": "2048", "analyzeduration": "0"}
+    # without these libav reads seconds ahead to guess what the header says; "nobuffer" would lose what it has read
+    options = {"probesize": "2048", "analyzeduration": "0"}
     try:
         with av.open(source, "r", options=options, buffer_size=4096) as container:
             if not container.streams.video:
                 raise UnscorableError(FAILED, "what arrived holds no video stream.")
             stream = container.streams.video[0]
             stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
-            stream.codec_context.flags |= Flags.low_delay
             for frame in container.decode(stream):
                 yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)[None]
     except av.error.FFmpegError as cause:
