@@ -208,11 +208,11 @@ class Generator(Protocol):
 
 
 @runtime_checkable
-class HasSettings(Protocol):
+class HasDescription(Protocol):
     """A generator that says what decides its speed."""
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, Any]:
         """JSON types, for the manifest: dtype, resolution, steps, window, device, parameters ..."""
         ...
 

@@ -34,6 +34,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "generators": {
         "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
         "http-stream": "lt_eval.bench.adapters.http:HttpStream",
+        "reference": "lt_eval.generator.reference:ReferenceGenerator",
     },
 }
 

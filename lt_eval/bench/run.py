@@ -128,10 +128,9 @@ def run(spec: BenchSpec, out: Path, *, progress: Progress, say: Callable[[str], 
         UsageError: there is no such generator, it cannot be made, or the folder cannot be written.
     """
     check(spec)
-    device = _device(spec.device)
     with (
         RunStore(out) as store,
-        Host(spec.generator, spec.options, {"device": device}, timeout_s=spec.timeout_s) as host,
+        Host(spec.generator, spec.options, {"device": spec.device}, timeout_s=spec.timeout_s) as host,
     ):
         loaded = host.load()
         manifest = _manifest(spec, loaded)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from lt_eval import fingerprint
 from lt_eval.bench.host import FAILED, Loaded
 from lt_eval.errors import SampleError, UsageError, reason_of
-from lt_eval.interfaces import HasBlocks, HasSettings, HasStages, MayNotStream
+from lt_eval.interfaces import HasBlocks, HasDescription, HasStages, MayNotStream
 from lt_eval.registry import create, load, parameters
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _make(made: list[Generator], name: str, options: dict[str, Any], offered: di
         fingerprint.of_plugin(generator, name, options),
         float(generator.fps),
         int(generator.sample_rate),
-        dict(generator.settings) if isinstance(generator, HasSettings) else {},
+        dict(generator.description) if isinstance(generator, HasDescription) else {},
         tuple(generator.block_frames) if isinstance(generator, HasBlocks) else (),
         isinstance(generator, HasStages),
         generator.streams if isinstance(generator, MayNotStream) else True,

@@ -36,7 +36,7 @@ class Odd:
     sample_rate = 16_000
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, Any]:
         return {"dtype": "uint8", "steps": 0}
 
     @contextmanager

@@ -88,7 +88,7 @@ class ExternalCommand:
         return (self.block,) if self.block else ()
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, Any]:
         """What its numbers hold."""
         return {"clock": "includes the command's start", "output": "pipe" if self.streams else "file"}
 

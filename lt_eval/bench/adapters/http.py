@@ -81,7 +81,7 @@ class HttpStream:
         return (self.block,) if self.block else ()
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, Any]:
         """What its numbers hold."""
         return {"clock": "includes the network", "url": self.url}
 
