@@ -18,11 +18,10 @@ def page(result: Mapping[str, Any]) -> list[str]:
         )
     if result["stages"]:
         lines += ["", *_stages(result["stages"])]
-    memory, load_s = result["memory"], result["load_s"]
-    lines += [
-        "",
-        f"made in {load_s:.2f} s; peak memory: host {_mib(memory['host_mib'])}, GPU {_mib(memory['gpu_mib'])}",
-    ]
+    host, gpu = (_mib(result["memory"][name]) for name in ("host_mib", "gpu_mib"))
+    first = result["first_open_s"]
+    opened = "" if first is None else f", its first session opened in {first:.2f} s"
+    lines += ["", f"made in {result['load_s']:.2f} s{opened}; peak memory: host {host}, GPU {gpu}"]
     if result["load"]:
         lines += ["", *_load(result["load"])]
     return [*lines, *_notes(result)]

@@ -163,13 +163,13 @@ def _manifest(spec: BenchSpec, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _warm_up(spec: BenchSpec, host: Host, progress: Progress, say: Callable[[str], None]) -> int | None:
-    """Return the fewest blocks that a warm-up reached; None where there was none or the last one failed."""
-    reached: int | None = None
+def _warm_up(spec: BenchSpec, host: Host, progress: Progress, say: Callable[[str], None]) -> work.Warmed | None:
+    """Return the fewest blocks that a warm-up reached and the first opening; None where none was or the last failed."""
+    reached: work.Warmed | None = None
     for number in range(1, spec.warmups + 1):
         try:
-            blocks = host.call(work.warm_up, spec.drive, number, what="was warming up")
-            reached = blocks if reached is None else min(reached, blocks)
+            one: work.Warmed = host.call(work.warm_up, spec.drive, number, what="was warming up")
+            reached = one if reached is None else work.Warmed(min(reached.blocks, one.blocks), reached.opened_s)
         except UnscorableError as error:
             say(f"warm-up {number} failed: {error}")
             reached = None
@@ -281,7 +281,7 @@ def _result(
     manifest: Mapping[str, Any],
     rows: Sequence[Row],
     runs: Sequence[TimedRun],
-    reached: int | None,
+    reached: work.Warmed | None,
     parts: Mapping[str, Any] | None,
     crowd: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
@@ -308,9 +308,10 @@ def _result(
         "runs": len(rows),
         "failed": len(failures),
         "failures": list(dict.fromkeys(failures))[:5],
-        "warm_up_blocks": reached,
-        "warm_up_enough": reached is not None and reached >= work.WARM_CHUNKS,
+        "warm_up_blocks": reached.blocks if reached else None,
+        "warm_up_enough": reached is not None and reached.blocks >= work.WARM_CHUNKS,
         "load_s": loaded.load_s,
+        "first_open_s": reached.opened_s if reached else None,
         "memory": dict(memory),
         "figures": means([row.values for row in rows if not row.failure], seed=spec.drive.seed),
         "pooled": pooled(timelines, loaded.block_frames),

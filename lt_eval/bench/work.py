@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lt_eval.bench.conditions import Conditions, Kind, draw_conditions
 from lt_eval.bench.resources import EnergyMeter, gpu_names, peak_memory
@@ -95,20 +95,28 @@ def block_frames(generator: Generator) -> tuple[int, ...]:
     return tuple(generator.block_frames) if isinstance(generator, HasBlocks) else ()
 
 
-def warm_up(generator: Generator, tell: Tell, drive: Drive, number: int) -> int:
-    """Generate without a clock until every cache shape has been seen; return how many blocks were reached.
+class Warmed(NamedTuple):
+    """What a warm-up reached: how many blocks, and how long its first session took to open."""
+
+    blocks: int
+    opened_s: float
+
+
+def warm_up(generator: Generator, tell: Tell, drive: Drive, number: int) -> Warmed:
+    """Generate without a clock until every cache shape has been seen.
 
     The turn is as long as the timed ones, so that none of these meets a shape for the first time, and longer where
     they are too short to fill the window. A generator that does not stream is not made to.
     """
-    seconds = drive.seconds
+    seconds, opened_s = drive.seconds, None
     while True:
         timeline = _listen(
             generator, tell, drive, conditions_of(drive, -number, generator.sample_rate, seconds), "instant"
         )
         reached = blocks_of(generator, timeline)
+        opened_s = timeline.opened_s if opened_s is None else opened_s
         if reached >= WARM_CHUNKS or not timeline.streams or seconds >= _LONGEST_WARM_UP * drive.seconds:
-            return reached
+            return Warmed(reached, opened_s)
         seconds = min(_LONGEST_WARM_UP * drive.seconds, seconds * (WARM_CHUNKS + 1) / reached)
 
 
