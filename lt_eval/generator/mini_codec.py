@@ -113,8 +113,9 @@ class FrameBlock(nn.Module):
         """Return [B, T, H, W, width]."""
         before = lengthen(x[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
         y = F.relu(torch.cat([before, x[..., self.moved :]], 4), inplace=True)
-        y = self.second(F.relu(self.first(y), inplace=True))
-        return x + y
+        y = F.relu(self.first(y), inplace=True)
+        branch: Tensor = self.second(y)
+        return x + branch
 
 
 class Stage(nn.ModuleList):
