@@ -121,7 +121,9 @@ def measure(case: Case, *, seconds: float, runs: int, out: Path) -> Found:
     steady = config.stream.steady_block
     return Found(
         case,
-        *(mean(figures, name) for name in ("steady_fps", "throughput_fps", "first_frame_s")),
+        mean(figures, "steady_fps"),
+        mean(figures, "throughput_fps"),
+        mean(figures, "first_frame_s"),
         mean(stages, "denoise_fps"),
         mean(stages, "decode_fps"),
         (block_flop(config, steady) / 1e12, decode_flop(config)[1] / 1e12),

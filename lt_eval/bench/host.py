@@ -54,6 +54,7 @@ class Loaded:
         has_stages: whether denoising and decoding can be timed apart.
         streams: False where it says that it does not.
         device: that it was given; empty where it takes none.
+        footnotes: what a reader of its numbers must know, one sentence each.
     """
 
     load_s: float
@@ -65,6 +66,7 @@ class Loaded:
     has_stages: bool
     streams: bool
     device: str
+    footnotes: tuple[str, ...]
 
 
 class Host:

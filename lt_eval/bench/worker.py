@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from lt_eval import fingerprint
 from lt_eval.bench.host import FAILED, Loaded
 from lt_eval.errors import SampleError, UsageError, reason_of
-from lt_eval.interfaces import HasBlocks, HasDescription, HasStages, MayNotStream
+from lt_eval.interfaces import HasBlocks, HasDescription, HasFootnotes, HasStages, MayNotStream
 from lt_eval.registry import create, load, parameters
 
 if TYPE_CHECKING:
@@ -106,4 +106,5 @@ def _make(made: list[Generator], name: str, options: dict[str, Any], offered: di
         isinstance(generator, HasStages),
         generator.streams if isinstance(generator, MayNotStream) else True,
         _made_on(name, options, offered),
+        tuple(generator.footnotes) if isinstance(generator, HasFootnotes) else (),
     )

@@ -59,6 +59,7 @@ class _Method:
     folder: Path
     extra: tuple[str, ...] = ()
     rendered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], None]) -> Outcome:
@@ -109,7 +110,10 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
             store.features_path,
             baseline=spec.baseline,
             seed=spec.seed,
-            footnotes=_footnotes(spec, plans, tuple(wanted.values())),
+            footnotes=(
+                *_footnotes(spec, plans, tuple(wanted.values())),
+                *(note for method in methods for note in method.notes),
+            ),
         )
         store.write_summary(summary)
         progress("summarise", 1, 1, "")
@@ -259,7 +263,8 @@ def _generated(
     folder = (store.root / "clips" / method.name).absolute()
     paths = {dialogue.id: folder / f"{dialogue.id}.mp4" for dialogue in dialogues}
     with Host(name, method.options, {"device": spec.device}, timeout_s=spec.generator_timeout_s) as host:
-        identity = host.load().identity
+        loaded = host.load()
+        identity = loaded.identity
         keys = {dialogue.id: render_key(identity, method.name, dialogue, spec.seed) for dialogue in dialogues}
         done = store.rows()
         todo = [dialogue for dialogue in dialogues if not is_rendered(done.get(keys[dialogue.id]), paths[dialogue.id])]
@@ -275,14 +280,19 @@ def _generated(
             progress("generate", number, len(todo), f"{method.name}/{dialogue.id}")
     made = store.rows()
     clips = {i: path for i, path in paths.items() if made[keys[i]].failure is None}
-    return _Method(info, clips, folder, rendered=tuple(keys.values()))
+    notes = [f"{method.name}: {note}" for note in loaded.footnotes]
+    if any(made[key].details.get("streams") is False for key in keys.values()):
+        notes.append(
+            f"{method.name} does not stream: its first frame comes with its last, and Latency is its whole time."
+        )
+    return _Method(info, clips, folder, rendered=tuple(keys.values()), notes=tuple(notes))
 
 
 def _tasks(
     spec: RunSpec, dialogues: Sequence[Dialogue], plans: Sequence[MetricPlan], methods: Sequence[_Method]
 ) -> list[ClipTask]:
-    tasks = []
-    for method in methods:
+    tasks: list[ClipTask] = []
+    for method in methods if plans else ():
         for dialogue in dialogues:
             path = method.clips.get(dialogue.id)
             absent = "" if path is not None else absent_message(method.info.name, dialogue, method.folder)

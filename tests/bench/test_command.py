@@ -49,10 +49,13 @@ def raw(program: str, *words: str, timeout_s: float = 60.0) -> ExternalCommand:
     return ExternalCommand(command(program, *words), format="rgb24", width=32, height=24, timeout_s=timeout_s)
 
 
-def speak(generator: ExternalCommand, **words: str) -> tuple[Timeline, list[Frames]]:
+def speak(generator: ExternalCommand, prompt: str = "", text: str = "") -> tuple[Timeline, list[Frames]]:
     kept: list[Frames] = []
-    found = listen(generator, PORTRAIT, toy_speech(0.4), keep=lambda chunk: kept.append(chunk.copy()), seed=7, **words)
-    return found, kept
+
+    def keep(chunk: Frames) -> None:
+        kept.append(chunk.copy())
+
+    return listen(generator, PORTRAIT, toy_speech(0.4), keep=keep, seed=7, prompt=prompt, text=text), kept
 
 
 def test_a_command_that_writes_a_file_is_timed_to_its_end(tmp_path: Path) -> None:

@@ -77,7 +77,12 @@ def test_the_search_finds_the_largest_number_and_asks_seldom(limit: int) -> None
 
 def test_the_search_never_asks_beyond_its_bound_and_says_that_the_end_is_open() -> None:
     asked: list[int] = []
-    assert find_most(lambda number: asked.append(number) is None, 10) == (10, False)
+
+    def sustains(number: int) -> bool:
+        asked.append(number)
+        return True
+
+    assert find_most(sustains, 10) == (10, False)
     assert max(asked) == 10
 
 

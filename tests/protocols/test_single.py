@@ -298,6 +298,7 @@ def test_a_generator_that_hangs_costs_its_clip_and_the_run_goes_on(driven: Runne
 
 def test_speed_alone_measures_speed_alone(driven: Runner) -> None:
     outcome = driven.run(method=gray(), metrics=["speed"])
+    assert driven.said == [] and "g does not stream" in outcome.summary.footnotes[-1]
     assert list(outcome.summary.columns) == ["Throughput", "Latency"] and outcome.lacking == ()
     assert not any(stage == "measure" for stage, _, _ in driven.told)
 
