@@ -32,6 +32,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "hdtf": "lt_eval.datasets.prepared:HDTF",
     },
     "generators": {
+        "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
+        "http-stream": "lt_eval.bench.adapters.http:HttpStream",
         "reference": "lt_eval.generator.reference:ReferenceGenerator",
     },
 }

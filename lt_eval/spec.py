@@ -33,6 +33,9 @@ from lt_eval.registry import suggestion
 
 T = TypeVar("T")
 
+SPEED = "speed"
+"""Among the metrics: the throughput and latency that every generator is measured by anyway; alone, nothing else."""
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -112,7 +115,7 @@ class RunSpec:
         protocol: the recipe.
         dataset: what is compared with.
         methods: rows of the table, in order.
-        metrics: columns of the table, in order.
+        metrics: columns of the table, in order; none where `speed` alone was asked for.
         weights: "official" networks, or "builtin" ones (nothing to download, columns named apart); "auto" means
             builtin for the demo data set and official for every other.
         media: how every clip is read.
@@ -121,6 +124,7 @@ class RunSpec:
         device: "auto", "cpu", "cuda" ...
         baseline: the method that others are compared with in pairs; the first one by default.
         warmups: generations before the first that is timed.
+        generator_timeout_s: a generator that gives no sign of life for so long is ended, and its clip has failed.
         execution: workers.
     """
 
@@ -135,6 +139,7 @@ class RunSpec:
     device: str = "auto"
     baseline: str | None = None
     warmups: int = 1
+    generator_timeout_s: float = 1800.0
     execution: ExecutionPolicy = ExecutionPolicy()
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +204,7 @@ def build(data: Mapping[str, Any]) -> RunSpec:
         names = [metric.name for metric in RunSpec.metrics]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise SpecError(f'metrics = {names!r}: a list of metric names is needed, such as ["fid", "fvd"].')
+    names = [name for name in names if name != SPEED]
     for name in options:
         if name not in names:
             raise SpecError(f"[metric.{name}] sets options of a metric that does not run.{suggestion(name, names)}")
@@ -269,6 +275,8 @@ def _check(spec: RunSpec) -> None:
         raise SpecError(f"limit = {spec.limit}: at least 1 item is needed.")
     if spec.warmups < 0:
         raise SpecError(f"warmups = {spec.warmups}: it cannot be negative.")
+    if not spec.generator_timeout_s > 0:
+        raise SpecError(f"generator_timeout_s = {spec.generator_timeout_s:g}: it must be longer than 0 seconds.")
     names = [method.name for method in spec.methods]
     if spec.baseline is not None and names and spec.baseline not in names:
         raise SpecError(f"baseline = {spec.baseline!r} is no method of this run.{suggestion(spec.baseline, names)}")
