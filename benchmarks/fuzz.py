@@ -5,7 +5,7 @@
 Makes `count` small random videos (fuzz_videos.py): drawn talkers, joined shots, noise, flat colours, and with --media
 pieces of real clips; codecs, containers, pixel formats, sizes, frame rates and lengths of all kinds; no sound, silence,
 noise or speech, one to eight channels at any rate, shorter or longer than the picture, which may start late; face boxes
-beside them, true, straying, absent or nonsense; and a third with bytes changed, lost or added. They are measured in
+beside them, true, straying, absent or nonsense; and a quarter with bytes changed, lost or added. They are measured in
 runs of the single-round protocol, one a media policy: half of the videos as references, half as a method's clips, by
 FID, FVD, Sync in both modes and Q-Align, with builtin or small seeded networks, and with bounds of Sync low enough that
 short clips of small faces are scored.
@@ -99,7 +99,8 @@ def violations(rows: Iterable[Row], cells: Iterable[Cell], names: set[tuple[str,
         if cell.value is None and not cell.note:
             found.append(f"table, {cell.method}: {cell.column} has neither a value nor a note")
         elif cell.value is not None and (
-            not math.isfinite(cell.value) or (cell.value == 0 and not cell.column.startswith(("Sync offset", "Sync in")))
+            not math.isfinite(cell.value)
+            or (cell.value == 0 and not cell.column.startswith(("Sync offset", "Sync in")))
         ):
             found.append(f"table, {cell.method}: {cell.column} = {cell.value}")
     return found

@@ -79,11 +79,12 @@ class Shown(NamedTuple):
 
 
 def _drawn(count: int, size: tuple[int, int], fps: float, rng: Generator) -> Shown:
-    """Return a drawn talker."""
-    side = max(32, min(size) // 2 * 2)
-    talker = perform(int(rng.integers(1 << 30)), seconds=max(count, 1) / fps, size=side, fps=fps)
-    frames = [np.asarray(cv2.resize(frame, size), np.uint8) for frame in talker.frames()]
-    return Shown(np.stack(frames)[:count], talker.audio, [talker.box(index) for index in range(len(talker))])
+    """Return a drawn talker, from a moment within the first second on: before it nobody speaks."""
+    side, start = max(32, min(size) // 2 * 2), int(rng.uniform(0.2, 1) * fps)
+    talker = perform(int(rng.integers(1 << 30)), seconds=(start + count + 1) / fps, size=side, fps=fps)
+    numbers = range(start, start + count)
+    frames = [np.asarray(cv2.resize(talker.draw(index), size), np.uint8) for index in numbers]
+    return Shown(np.stack(frames), talker.audio[round(start / fps * SAMPLE_RATE_HZ) :], list(map(talker.box, numbers)))
 
 
 @functools.lru_cache(maxsize=len(REAL))
@@ -117,9 +118,10 @@ def _pictures(recipe: Recipe, media: Path | None, rng: Generator) -> Shown:
     if recipe.picture == "real" and media is not None:
         return _real(media, count, recipe.size, fps, rng)
     if recipe.picture == "two shots":
-        one, two = (_drawn(part, recipe.size, fps, rng) for part in (count - count // 2, max(1, count // 2)))
-        speech = np.concatenate([cast("Audio", one.speech), cast("Audio", two.speech)])
-        return Shown(np.concatenate([one.frames, two.frames]), speech, [*one.boxes, *two.boxes])
+        parts = [_drawn(share, recipe.size, fps, rng) for share in (count - count // 2, max(1, count // 2))]
+        speech = [cast("Audio", part.speech)[: round(len(part.frames) / fps * SAMPLE_RATE_HZ)] for part in parts]
+        boxes = [box for part in parts for box in part.boxes]
+        return Shown(np.concatenate([part.frames for part in parts]), np.concatenate(speech), boxes)
     if recipe.picture == "noise":
         return Shown(rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
     level = rng.integers(0, 256, 3).astype(np.uint8)
@@ -169,7 +171,7 @@ def _write(path: Path, recipe: Recipe, pix_fmt: str, audio_codec: str, media: Pa
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
         if audio is not None:
-            stretch = float(rng.choice((0.1, 0.9, 1.0, 1.0, 1.5)))
+            stretch = float(rng.choice((0.1, 0.9, 1.0, 1.0, 1.0, 1.0, 1.5)))
             seconds = stretch * len(shown.frames) / float(rate)
             for piece in _channels_of(audio, _sound(recipe.sound, seconds, audio.rate, shown.speech, rng)):
                 file.mux(audio.encode(piece))
@@ -216,7 +218,7 @@ def _damage(path: Path, kind: str, rng: Generator) -> None:
 
 
 def _recipe(name: str, container: str, codec: str, audio_codec: str, media: Path | None, rng: Generator) -> Recipe:
-    width, height = (int(side) for side in rng.choice((2, 16, 48, 64, 90, 128, 162, 240), 2))
+    width, height = (int(side) for side in rng.choice((2, 16, 48, 64, 90, 128, 128, 162, 162, 240), 2))
     seen = ("talker",) * 4 + (("real",) * 3 if media is not None else ()) + ("two shots", "noise", "flat")
     picture = str(rng.choice(seen))
     faces = picture in ("talker", "real", "two shots")
@@ -224,16 +226,16 @@ def _recipe(name: str, container: str, codec: str, audio_codec: str, media: Path
     return Recipe(
         name=name,
         picture=picture,
-        sound=str(rng.choice(("speech", "speech", "speech", "noise", "silence", "none"))),
+        sound=str(rng.choice(("speech",) * 5 + ("noise", "silence", "none"))),
         container=container,
         codec=codec,
         size=(width, width if faces or rng.random() < 0.5 else height),
         fps=str(rng.choice(_RATES)),
-        frames=int(rng.choice((1, 2, 7, 20, 40, 60, 110, 140))),
+        frames=int(rng.choice((1, 2, 20, 40, 60, 60, 80, 110, 110, 140))),
         layout=str(rng.choice(layouts.get(audio_codec, _LAYOUTS))),
         audio_rate_hz=48_000 if audio_codec == "libopus" else int(rng.choice(_AUDIO_RATES_HZ)),
-        sidecar=str(rng.choice(("none", "none", "true", "true", "true", "stray", "nonsense", "torn"))),
-        damage=str(rng.choice(("none",) * 6 + ("flipped", "cut", "garbage"))),
+        sidecar=str(rng.choice(("none",) * 3 + ("true",) * 6 + ("stray", "stray", "nonsense", "torn"))),
+        damage=str(rng.choice(("none",) * 9 + ("flipped", "cut", "garbage"))),
     )
 
 

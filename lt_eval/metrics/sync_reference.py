@@ -37,7 +37,7 @@ from lt_eval.errors import NoAudioError, UnscorableError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import Decoding
 from lt_eval.media.picture import orient
-from lt_eval.media.probe import display_matrix, opened
+from lt_eval.media.probe import audio_stream, display_matrix, opened
 from lt_eval.media.reader import Reader
 from lt_eval.media.sound import Soundtrack
 from lt_eval.media.spectra import pcm16
@@ -335,7 +335,8 @@ def _start_s(frame: av.AudioFrame) -> Fraction:
 
 def _sound_of_file(path: Path) -> _Sound:
     with opened(path) as container:
-        frames = list(container.decode(container.streams.audio[0])) if container.streams.audio else []
+        stream = audio_stream(container)
+        frames = [] if stream is None else list(container.decode(stream))
     if not frames:
         raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")
     return mp3_round_trip(frames, _start_s(frames[0]))
