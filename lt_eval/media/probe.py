@@ -183,7 +183,8 @@ def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
+            known: Any = stream.codec_context  # None without a decoder, whatever the type says
+            if known is None:
                 remedy = "Encode the clip again, for example as H.264, or copy it again."
                 raise DamagedError(path, "holds pictures in a codec that is not known here", remedy)
             return stream
