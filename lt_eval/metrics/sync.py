@@ -326,7 +326,7 @@ class Sync:
     def _code(self) -> tuple[str, ...]:
         return (
             *_SOURCES,
-            *(["sync_reference.py"] if self._mode == "reference" else []),
+            *(["sync_reference.py", "sync_mp3.py"] if self._mode == "reference" else []),
             *(["nets/s3fd.py"] if "s3fd" in self._sources else []),
             "nets/slim_syncnet.py" if self._builtin else "nets/syncnet.py",
         )
