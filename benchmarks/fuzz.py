@@ -178,14 +178,14 @@ def run(out: Path, count: int, seed: int, workers: int = 1, media: Path | None =
     wrong: list[str] = []
     rows: list[Row] = []
     refused, begun = 0, time.perf_counter()
-    with Progress() as progress:
-        for number, (name, policy) in enumerate(POLICIES.items()):
-            share = (count // 2 + number) // len(POLICIES) * 2
-            folder = out / f"policy{number}"
-            recipes[name], again = _make_pairs(folder, share, (seed, number), media)
-            refused += again
+    for number, (name, policy) in enumerate(POLICIES.items()):
+        share = (count // 2 + number) // len(POLICIES) * 2
+        folder = out / f"policy{number}"
+        recipes[name], again = _make_pairs(folder, share, (seed, number), media)
+        refused += again
+        with Progress() as progress:
             wrong += [f"{name}: {what}" for what in run_policy(folder, policy, weights, workers, progress)]
-            rows += read_rows(folder / "run")
+        rows += read_rows(folder / "run")
     listed = {name: list(map(dataclasses.asdict, made)) for name, made in recipes.items()}
     (out / "recipes.json").write_text(json.dumps(listed, indent=1))
     return {
