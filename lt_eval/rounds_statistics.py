@@ -224,6 +224,27 @@ def statistics_of(
     return RoundsStatistics(judged, corrected, within, overall)
 
 
+def agreement_of_judges(runs: Sequence[RoundsRun]) -> dict[str, float | None]:
+    """Return ordinal alpha a dimension, over the runs' judges, of the conversations that they have in common by name.
+
+    Each judge's repeats are averaged first. A dimension that only one of them was asked for is left out.
+    """
+    judged = [judged_of(run) for run in runs]
+    units = list(dict.fromkeys((m, s) for one in judged for m in one.methods for s in one.scenarios))
+    found: dict[str, float | None] = {}
+    for dimension in DIMENSIONS:
+        raters = []
+        for one in judged:
+            if dimension not in one.scores:
+                continue
+            samples = stats.sample_means(one.scores[dimension])
+            at = {(m, s): samples[i, j] for i, m in enumerate(one.methods) for j, s in enumerate(one.scenarios)}
+            raters.append([at.get(unit, np.nan) for unit in units])
+        if len(raters) > 1:
+            found[dimension] = stats.krippendorff_alpha(np.array(raters, dtype=np.float64))
+    return found
+
+
 def marks_of(one: DimensionStatistics) -> dict[int, str]:
     """Return which methods are "best" and "second" beyond chance: each must differ from its neighbours in rank.
 

@@ -11,7 +11,7 @@ from lt_eval import stats
 from lt_eval.errors import SpecError, UnjudgedError
 from lt_eval.records import DIMENSIONS, Cell, MethodInfo, Summary
 from lt_eval.report.rounds import RoundsRun
-from lt_eval.rounds_statistics import MISSING, coverage_of, judged_of, marks_of
+from lt_eval.rounds_statistics import MISSING, agreement_of_judges, coverage_of, judged_of, marks_of
 from lt_eval.rounds_summary import RoundsSummary, SummaryOptions, reference_pool, refuse_unjudged, summarise_rounds
 from tests.report.rounds_fixtures import write_run
 
@@ -220,6 +220,18 @@ def test_dimensions_that_were_not_asked_for_say_so(run: RoundsRun) -> None:
     assert cell(found.percentiles, "ours", "EA").note == "the judge was not asked for it"
     assert cell(found.percentiles, "ours", "OIE").value is not None
     refuse_unjudged(found)
+
+
+def test_two_judges_agree_as_far_as_their_scores_do(run: RoundsRun) -> None:
+    assert agreement_of_judges([run, run])["EA"] == pytest.approx(1)
+    contrary = tuple(replace(v, score=None if v.score is None else 6 - v.score) for v in run.verdicts)
+    against = agreement_of_judges([run, replace(run, verdicts=contrary)])["EA"]
+    assert against is not None
+    assert against < -0.5
+    assert run.manifest.judge is not None
+    part = replace(run, manifest=replace(run.manifest, judge=replace(run.manifest.judge, prompts={"EA": "x"})))
+    assert set(agreement_of_judges([run, part])) == {"EA"}
+    assert agreement_of_judges([run]) == {}
 
 
 def test_statistics_are_json_and_name_everything(summary: RoundsSummary) -> None:
