@@ -252,17 +252,19 @@ def marks_of(one: DimensionStatistics) -> dict[int, str]:
     """
     values = [(p.value, i) for i, p in enumerate(one.pooled.percentiles) if p is not None]
     order = [i for _, i in sorted(values, key=lambda pair: (-pair[0], pair[1]))]
-    if len(order) < 2:
-        return {}
-    differs = {
-        frozenset((pair.method, pair.other)): pair.p_holm is not None and pair.p_holm < 0.05 for pair in one.pairs
-    }
-    if not differs.get(frozenset(order[:2])):
+    if len(order) < 2 or not _is_above(one, order[0], order[1]):
         return {}
     marks = {order[0]: "best"}
-    if len(order) == 2 or differs.get(frozenset(order[1:3])):
+    if len(order) == 2 or _is_above(one, order[1], order[2]):
         marks[order[1]] = "second"
     return marks
+
+
+def _is_above(one: DimensionStatistics, better: int, worse: int) -> bool:
+    """Whether the test of raw scores says what the percentiles say; on skewed scores the two can point apart."""
+    (pair,) = (each for each in one.pairs if {each.method, each.other} == {better, worse})
+    ahead = pair.raw is not None and (pair.raw.value > 0) == (pair.method == better)
+    return ahead and pair.p_holm is not None and pair.p_holm < 0.05
 
 
 def to_json(found: RoundsStatistics) -> dict[str, Any]:
