@@ -1,8 +1,7 @@
 """A bounded way from one thread to another that can always be closed: no wait in it outlives its other end.
 
-    full   -> the sender waits: back-pressure
-    empty  -> the receiver waits
-    closed -> the sender is told so and nothing more goes in; the receiver gets what is left, then the end
+A full one makes its sender wait, which is the back-pressure; an empty one its receiver. When it is closed the sender is
+told so and nothing more goes in, and the receiver gets what is left and then the end.
 """
 
 from __future__ import annotations

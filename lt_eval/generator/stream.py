@@ -1,7 +1,7 @@
 """One stream of video: everything that it remembers, and the two steps that make a block of it.
 
     features of a block -> denoise -> latents -> decode -> frames
-                                        \-> clean pass -> KV cache
+                                         then -> clean pass -> KV cache
 
 `denoise` and `clean_pass` touch the cache, `decode` the decoder's memory, and nothing touches both: two threads may
 work on one stream at the same time, each on its own half.
@@ -92,6 +92,12 @@ class Stream:
         """The block that comes next."""
         return self._cache.block
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of a block's latents: [1, C, block frames, h, w]."""
+        batch, channels, _, height, width = self._conditions.reference.shape
+        return batch, channels, self._networks.config.stream.block_frames, height, width
+
     @torch.inference_mode()
     def denoise(self) -> tuple[Tensor, Callable[[], None]]:
         """Make the latents of the next block from its audio.
@@ -119,7 +125,7 @@ class Stream:
             latents: [1, C, F, h, w], those that follow.
             pieces: one latent frame at a time, so that the first frames come sooner; all of them cost a little more.
         """
-        for piece in latents.split(1 if pieces else latents.shape[2], dim=2):
+        for piece in torch.split(latents, 1 if pieces else latents.shape[2], dim=2):
             yield to_frames(self._decoder.push(piece))
 
 
@@ -153,6 +159,6 @@ def checked_portrait(portrait: object) -> Frames:
         )
     if min(given.shape[:2]) < SMALLEST_PORTRAIT:
         raise ConditionError(
-            f"the portrait is {given.shape[1]}x{given.shape[0]}. Give one of at least {SMALLEST_PORTRAIT} pixels a side."
+            f"the portrait is {given.shape[1]}x{given.shape[0]}. Each side must be {SMALLEST_PORTRAIT} or more."
         )
     return given
