@@ -23,7 +23,7 @@ check: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
 	$(BIN)/python benchmarks/parity/sync.py
-	$(BIN)/python benchmarks/parity/codecs.py
+	$(BIN)/python benchmarks/parity/video_codecs.py
 	$(BIN)/python benchmarks/parity/audio.py
 	$(BIN)/python benchmarks/parity/wan.py
 
