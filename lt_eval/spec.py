@@ -22,12 +22,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from lt_eval.errors import SpecError
+from lt_eval.options import checked
 from lt_eval.records import GROUND_TRUTH, MediaPolicy
 from lt_eval.registry import suggestion
 
@@ -298,22 +299,4 @@ def _record(kind: type[T], data: Mapping[str, Any], where: str) -> T:
     hints = get_type_hints(kind)
     _refuse_unknown(data, set(hints), f"[{where}]" if where else "the specification")
     prefix = f"{where}." if where else ""
-    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Check one value against its annotation: bool, int, float, str, Literal, or an optional one of these."""
-    choices: Sequence[Any] = get_args(hint)
-    if get_origin(hint) is Literal:
-        if value in choices:
-            return value
-        raise SpecError(f"{where} = {value!r}: it must be one of {', '.join(map(repr, choices))}.")
-    if type(None) in choices:
-        kinds = [kind for kind in choices if kind is not type(None)]
-        return None if value is None else _value(kinds[0], value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    wanted = getattr(hint, "__name__", str(hint))
-    raise SpecError(f"{where} = {value!r}: a value of type {wanted} is needed.")
+    return kind(**{key: checked(hints[key], value, f"{prefix}{key}") for key, value in data.items()})

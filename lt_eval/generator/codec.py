@@ -239,12 +239,13 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
         codec = _constructed(config)
     seeded_init(codec, seed)
-    channels_last(codec)
+    if not isinstance(config, MiniCodecConfig):  # which is for processors, where it makes no difference
+        channels_last(codec)
     return codec.eval()
 
 
 def channels_last(codec: CausalCodec) -> None:
-    """Lay the kernels of a codec out as convolutions take them, once and not at every call; loading keeps it so."""
+    """Lay the kernels of a codec out as CUDA convolutions take them, once for all calls; loading keeps it so."""
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weight in codec.parameters():
         if weight.ndim in layouts:

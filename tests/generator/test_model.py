@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from lt_eval.errors import SpecError
+from lt_eval.generator import sampler
+from lt_eval.generator.conditions import Conditions
 from lt_eval.generator.config import StreamConfig
 from lt_eval.generator.model import Transformer
-from lt_eval.generator.presets import MINI
+from lt_eval.generator.presets import LIVETALK_1_3B, MINI
 from lt_eval.generator.rope import axis_widths, rotate, rotation
+from lt_eval.generator.text import PromptTable
 from tests.generator import nano
 
 FRAMES = 21
@@ -134,14 +138,15 @@ def test_what_is_prepared_once_gives_the_same_bytes() -> None:
 def test_gradients_reach_every_parameter_that_is_used(form: str) -> None:
     made = nano.model()
     x, t, given = nano.latents(6), nano.timesteps(6), nano.conditions(6)
-    text = made.prompts(["a person speaks and smiles"])
-    given = given._replace(text=text)
+    table = PromptTable(nano.MODEL.prompt_table, nano.MODEL.text_dim, nano.MODEL.text_tokens)
+    given = given._replace(text=table(["a person speaks and smiles"]))
     if form == "streaming":
         out = nano.stream_through(made, x, t, given, StreamConfig())
     else:
         out = made(x, t, given, block_causal=form == "causal")
     torch.autograd.backward(out.square().mean())
-    without = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().any()]
+    trained = [*made.named_parameters(), *table.named_parameters()]
+    without = [name for name, p in trained if p.grad is None or not p.grad.abs().any()]
     assert without == []
 
 
@@ -157,7 +162,7 @@ def test_gradients_of_streaming_are_those_of_the_block_causal_pass_where_the_pas
             else nano.stream_through(made, x, t, given, StreamConfig())
         )
         torch.autograd.backward(out.square().mean())
-        grads.append([p.grad for n, p in made.named_parameters() if not n.startswith("prompts")])
+        grads.append([parameter.grad for parameter in made.parameters()])
     for causal, streamed in zip(*grads, strict=True):
         assert_close(causal, streamed, atol=1e-6, rtol=1e-4)
 
@@ -223,3 +228,34 @@ def test_as_initialised_the_velocity_is_zero() -> None:
 
 def test_mini_has_the_size_that_it_states() -> None:
     assert 4e6 < sum(parameter.numel() for parameter in Transformer(MINI.model).parameters()) < 8e6
+
+
+@torch.no_grad()
+def test_the_papers_stream_reads_nothing_back_and_costs_what_was_counted() -> None:
+    """On the meta device a tensor has no values: whatever asked for one would raise.
+
+    Per forward, N = 3072 queries, K = 15360 keys, d = 1536, L = 30: linear maps L 2N (4 d^2 + 2 d^2 + 2 d 8960), where
+    cross-attention's keys and values are prepared, attention L 4 N K d, cross-attention L 4 N 512 d: 16.67 TFLOP.
+    """
+    config = LIVETALK_1_3B
+    shallow = dataclasses.replace(config.model, layers=3, audio_layers=(1, 2))  # a tenth of the layers, all alike
+    with torch.device("meta"):
+        made = Transformer(shallow).bfloat16()
+        cache = made.new_cache(config.stream, batch=1, height=64, width=64)
+        reference, audio = torch.empty(1, 16, 1, 64, 64), torch.empty(1, 3, 43008)
+        given = made.prepare(Conditions(reference, torch.empty(1, 512, 4096), audio))
+        plan = sampler.schedule(made, config.stream)
+        x = torch.empty(1, 16, 3, 64, 64)
+        for _ in range(7):
+            made.step(x, plan.levels[0], given, cache)
+            made.prefill(x, plan.context, given, cache)
+        with FlopCounterMode(display=False) as whole:
+            made.step(x, plan.levels[0], given, cache)
+        with FlopCounterMode(display=False) as short:
+            made.fill(x, plan.context, given, cache)
+    n, k, d = 3072, 15360, 1536
+    layer = 2 * n * (6 * d * d + 2 * d * 8960) + 4 * n * k * d + 4 * n * 512 * d
+    assert 30 * layer == pytest.approx(16.67e12, rel=1e-3)
+    patches_in_and_out = 2 * n * d * (33 * 4 + 16 * 4)
+    assert whole.get_total_flops() == 3 * layer + patches_in_and_out
+    assert short.get_total_flops() == 2 * layer + 4 * n * d * d + 2 * n * d * 33 * 4
