@@ -119,9 +119,10 @@ def _registered(kind: str, name: str) -> str:
 
 
 def parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """Return the options of a factory: its keyword parameters by name."""
+    """Return the options of a factory: its keyword parameters by name, but for private ones (_name)."""
     try:
-        return dict(inspect.signature(factory).parameters)
+        found = inspect.signature(factory).parameters
+        return {name: parameter for name, parameter in found.items() if not name.startswith("_")}
     except ValueError:  # some C types have no signature: no options can be offered
         return {}
 
