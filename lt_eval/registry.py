@@ -15,7 +15,7 @@ from typing import Any
 
 from lt_eval.errors import MissingExtraError, SpecError, UnknownNameError
 
-KINDS = ("metrics", "datasets", "generators", "systems", "talkers", "transcribers", "judges")
+KINDS = ("metrics", "datasets", "generators", "systems", "talkers", "speakers", "transcribers", "judges")
 
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     "metrics": {
@@ -23,6 +23,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "fvd": "lt_eval.metrics.fvd:FVD",
         "sync": "lt_eval.metrics.sync:Sync",
         "qalign": "lt_eval.metrics.qalign:QAlign",
+        "motion": "lt_eval.metrics.motion:Motion",
+        "likeness": "lt_eval.metrics.likeness:Likeness",
     },
     "datasets": {
         "avspeech": "lt_eval.datasets.prepared:AVSpeech",
@@ -30,6 +32,20 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "demo": "lt_eval.datasets.demo:Demo",
         "folder": "lt_eval.datasets.folder:Folder",
         "hdtf": "lt_eval.datasets.prepared:HDTF",
+    },
+    "systems": {
+        "reference": "lt_eval.systems.reference:Reference",
+        "results-folder": "lt_eval.systems.results:ResultsFolder",
+    },
+    "talkers": {
+        "openai": "lt_eval.systems.chat:ChatTalker",
+        "qwen-omni": "lt_eval.systems.omni:OmniTalker",
+        "scripted": "lt_eval.systems.scripted:ScriptedTalker",
+    },
+    "speakers": {
+        "command": "lt_eval.systems.speakers:CommandSpeaker",
+        "espeak": "lt_eval.systems.speakers:EspeakSpeaker",
+        "formant": "lt_eval.systems.speakers:FormantSpeaker",
     },
 }
 
