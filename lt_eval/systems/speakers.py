@@ -1,0 +1,279 @@
+"""Text to speech: espeak-ng, any command, or the builtin formant voice, which needs nothing.
+
+    formant    lt_eval.synthetic.voice; deterministic; foreign words are said by rule, and often wrongly
+    espeak     espeak-ng, where it is installed
+    command    any program that reads text and writes a sound file
+
+`CachedSpeaker` keeps what was said, by text and voice, so that the same line is never made twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lt_eval.errors import LtEvalError, SpecError, UnscorableError
+from lt_eval.interfaces import SpeaksPhonemes
+from lt_eval.paths import cache_dir
+from lt_eval.records import SAMPLE_RATE_HZ
+from lt_eval.store import atomic_write, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lt_eval.interfaces import Speaker
+    from lt_eval.records import Audio
+    from lt_eval.synthetic.lexicon import Utterance
+
+COMMAND_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class FormantSpeaker:
+    """The builtin voice of `lt_eval.synthetic.voice`: any English text, nothing to install.
+
+    Attributes:
+        voice: a number that decides who speaks; odd ones are high voices.
+        rate: speed of speech; 1 is about 12 phonemes a second.
+    """
+
+    voice: int = 0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.voice < 0 or not 0.5 <= self.rate <= 2.0:
+            raise ValueError(f"voice = {self.voice} must not be negative, and rate = {self.rate} must lie in 0.5..2")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the voice and with the code that speaks."""
+        from lt_eval import fingerprint, synthetic
+
+        folder = Path(str(synthetic.__file__)).parent
+        names = ("voice", "speaker", "tracks", "phonemes", "lexicon", "letters")
+        return key_of("formant-1", self.voice, self.rate, [fingerprint.of_file(folder / f"{n}.py") for n in names])
+
+    def speak(self, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz; raises UnscorableError where there is nothing to say."""
+        from lt_eval.synthetic.letters import pronounced
+
+        try:
+            return self._say(pronounced(text))
+        except ValueError as cause:
+            raise UnscorableError("nothing_to_say", f"The formant voice cannot say this: {cause}.") from None
+
+    def speak_phonemes(self, phonemes: str, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz.
+
+        Args:
+            phonemes: ARPAbet with stress digits, words separated by "|"; SIL at a word's end is a pause.
+            text: the words as written; a question mark at its end makes the pitch rise.
+
+        Raises:
+            SpecError: something in `phonemes` is no phoneme.
+        """
+        from lt_eval.synthetic.lexicon import Utterance, Word
+        from lt_eval.synthetic.phonemes import PHONEMES, SILENCE
+
+        words = []
+        for entry in phonemes.split("|"):
+            symbols = entry.split()
+            unknown = [symbol for symbol in symbols if symbol.rstrip("012") not in PHONEMES]
+            if unknown:
+                raise SpecError(
+                    f"{unknown[0]!r} is no phoneme. Write ARPAbet with stress digits on vowels, such as AY1 F AH0 L, "
+                    'words separated by "|".'
+                )
+            said = tuple(symbol for symbol in symbols if symbol != SILENCE)
+            pause_s = 0.25 * (len(symbols) - len(said))
+            if said:
+                words.append(Word(" ".join(said), said, pause_s))
+            elif pause_s and words:
+                words[-1] = Word(words[-1].text, words[-1].phonemes, words[-1].pause_s + pause_s)
+        if not words:
+            raise SpecError(f"phonemes = {phonemes!r}: there is nothing to say.")
+        return self._say(Utterance(tuple(words), question=text.rstrip().endswith("?")))
+
+    def _say(self, utterance: Utterance) -> Audio:
+        from dataclasses import replace
+
+        from lt_eval.synthetic import voice
+        from lt_eval.synthetic.speaker import make_voice
+
+        who = make_voice(np.random.default_rng([77, self.voice]), high=self.voice % 2 == 1)
+        who = replace(who, rate=who.rate * self.rate)
+        return voice.speak(utterance, who, seed=self.voice, lead_s=0.1, tail_s=0.2).audio
+
+
+@dataclass(frozen=True)
+class CommandSpeaker:
+    """Any program that says a text.
+
+    Attributes:
+        argv: the program and its arguments, never through a shell. "{text}" becomes the text and "{out}" the file to
+            write; without "{text}" the text comes on standard input, without "{out}" sound is taken from standard
+            output.
+        timeout_s: after this long the program is stopped.
+    """
+
+    argv: Sequence[str]
+    timeout_s: float = COMMAND_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv or not all(isinstance(word, str) for word in self.argv):
+            raise ValueError(f'argv = {self.argv!r} must be a list such as ["say", "-o", "{{out}}", "{{text}}"]')
+        if shutil.which(self.argv[0]) is None:
+            raise ValueError(f"there is no program {self.argv[0]!r}; install it or give its path")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the command line; what the program itself does is not looked at."""
+        return key_of("command-1", list(self.argv))
+
+    def speak(self, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz.
+
+        Raises:
+            UnscorableError: the program failed, took too long, or wrote no sound.
+        """
+        from lt_eval.media.decode import read_audio
+
+        with tempfile.TemporaryDirectory(prefix="lt-eval-say-") as folder:
+            out = Path(folder) / "said.wav"
+            argv = [word.replace("{out}", str(out)).replace("{text}", text) for word in self.argv]
+            writes, takes = any("{out}" in word for word in self.argv), any("{text}" in word for word in self.argv)
+            try:
+                done = subprocess.run(
+                    argv,
+                    input=None if takes else text.encode(),
+                    stdin=subprocess.DEVNULL if takes else None,
+                    stdout=subprocess.DEVNULL if writes else subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    timeout=self.timeout_s,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise UnscorableError(
+                    "speaker_failed", f"{self.argv[0]} did not finish within {self.timeout_s:g} s."
+                ) from None
+            except OSError as cause:
+                raise UnscorableError("speaker_failed", f"{self.argv[0]} cannot be run ({cause.strerror}).") from None
+            if done.returncode:
+                raise UnscorableError("speaker_failed", f"{self.argv[0]} ended with exit code {done.returncode}.")
+            if not writes:
+                out.write_bytes(done.stdout)
+            try:
+                return read_audio(out, SAMPLE_RATE_HZ)
+            except LtEvalError:
+                raise UnscorableError("speaker_failed", f"{self.argv[0]} wrote no sound that can be read.") from None
+
+
+@dataclass(frozen=True)
+class EspeakSpeaker:
+    """espeak-ng, where it is installed (`apt install espeak-ng`).
+
+    Attributes:
+        voice: as espeak-ng names it ("en-us", "en-gb+f3").
+        words_per_minute: speed.
+    """
+
+    voice: str = "en-us"
+    words_per_minute: int = 165
+    _command: CommandSpeaker = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        program = next((name for name in ("espeak-ng", "espeak") if shutil.which(name)), None)
+        if program is None:
+            raise ValueError("espeak-ng is not installed (apt install espeak-ng); the speaker formant needs nothing")
+        if self.voice.startswith("-"):
+            raise ValueError(f"voice = {self.voice!r} is no name of a voice")
+        argv = (program, "-v", self.voice, "-s", str(self.words_per_minute), "-w", "{out}", "--stdin")
+        object.__setattr__(self, "_command", CommandSpeaker(argv))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the voice and with the installed program."""
+        done = subprocess.run([self._command.argv[0], "--version"], capture_output=True, text=True, check=False)
+        return key_of("espeak-1", self.voice, self.words_per_minute, done.stdout.partition("  Data")[0].strip())
+
+    def speak(self, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz; raises UnscorableError."""
+        return self._command.speak(text)
+
+
+@dataclass(frozen=True)
+class CachedSpeaker:
+    """A speaker that keeps what it said in the cache folder, as WAV files of 16 bits.
+
+    Attributes:
+        speaker: who speaks what is not there yet.
+        identity: of the voice with its options and code.
+    """
+
+    speaker: Speaker
+    identity: str
+
+    def say(self, text: str, phonemes: str = "") -> Path:
+        """Return the WAV file of a text, made now if need be.
+
+        Args:
+            text: what to say.
+            phonemes: how, for a speaker that takes a pronunciation; "" leaves it to the speaker.
+
+        Raises:
+            UnscorableError: the speaker failed.
+            StoreError: the cache cannot be written.
+        """
+        from lt_eval.media.waves import wav_bytes
+
+        takes = bool(phonemes) and isinstance(self.speaker, SpeaksPhonemes)
+        path = cache_dir() / "speech" / f"{key_of('speech-1', self.identity, text, phonemes if takes else '')}.wav"
+        if path.is_file():
+            return path
+        if takes and isinstance(self.speaker, SpeaksPhonemes):
+            audio = self.speaker.speak_phonemes(phonemes, text)
+        else:
+            audio = self.speaker.speak(text)
+        if audio.ndim != 1 or len(audio) == 0 or not np.isfinite(audio).all():
+            raise UnscorableError("speaker_failed", "The speaker gave no finite mono sound [T].")
+        with atomic_write(path, "wb") as file:
+            file.write(wav_bytes(audio))
+        return path
+
+    def speak(self, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz."""
+        from lt_eval.media.waves import read_wav
+
+        with contextlib.suppress(ValueError, OSError):
+            return read_wav(self.say(text).read_bytes())[0]
+        return self.speaker.speak(text)
+
+
+def make_speaker(name: str, options: Mapping[str, object] | None = None) -> CachedSpeaker:
+    """Return the speaker of a registered name (or module:Class), with its cache. "auto" is espeak, else formant.
+
+    Raises:
+        UsageError: no such speaker, or it cannot be made here.
+    """
+    from lt_eval import fingerprint
+    from lt_eval.registry import create
+
+    if name == "auto":
+        name = "espeak" if shutil.which("espeak-ng") or shutil.which("espeak") else "formant"
+    speaker = create("speakers", name, options or {})
+    return CachedSpeaker(speaker, fingerprint.of_plugin(speaker, name, options or {}))
+
+
+def audio_sha256(audio: Audio) -> str:
+    """Return the digest of the samples as 16-bit PCM."""
+    from lt_eval.media.waves import pcm_bytes
+
+    return hashlib.sha256(pcm_bytes(audio)).hexdigest()
