@@ -240,7 +240,7 @@ class SpeaksPhonemes(Protocol):
         """Return float32 [T] mono at 16 kHz.
 
         Args:
-            phonemes: ARPAbet with stress digits, words separated by "|".
+            phonemes: ARPAbet with stress digits, groups separated by "|", one a word; SIL ends one that pauses.
             text: the words as written.
         """
         ...

@@ -146,7 +146,7 @@ def _digits(digits: str) -> str:
     return number_words(int(digits)) if len(digits) < 10 else " ".join(_ONES.split()[int(digit)] for digit in digits)
 
 
-def pronounced(text: str) -> Utterance:
+def utterance_by_rule(text: str) -> Utterance:
     """Return any English text as an utterance: dictionary words as they stand there, others by rule.
 
     Raises:

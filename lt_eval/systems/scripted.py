@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lt_eval.datasets.scenarios import load_scenarios
 from lt_eval.errors import SpecError, UnscorableError
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from lt_eval.datasets.scenarios import ScenarioTurn
     from lt_eval.records import Audio
 
-_OPENERS = ("Of course.", "Good question.", "Let me see.", "Gladly.", "I am glad you ask.")
+
+class Line(NamedTuple):
+    """What is answered, and how it is said by a voice that takes phonemes ("" where nothing says)."""
+
+    text: str
+    phonemes: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class ScriptedTalker:
         return make_speaker(self.speaker, self.speaker_options)
 
     @cached_property
-    def _script(self) -> dict[tuple[str, ...], str]:
+    def _script(self) -> dict[tuple[str, ...], Line]:
         """What to answer, by all that the user has said so far."""
         stored = _read_answers(Path(self.answers)) if self.answers else {}
         script = {}
@@ -57,8 +62,8 @@ class ScriptedTalker:
             lines = [turn.user_text for turn in scenario.turns]
             own = stored.get(scenario.id, [])
             for number, turn in enumerate(scenario.turns):
-                answer = own[number] if number < len(own) else answer_of(turn, number)
-                script[tuple(lines[: number + 1])] = answer
+                known = Line(turn.answer or answer_of(turn), turn.answer_phonemes)
+                script[tuple(lines[: number + 1])] = Line(own[number]) if number < len(own) else known
         return script
 
     def reply(
@@ -74,18 +79,26 @@ class ScriptedTalker:
             raise UnscorableError(
                 "no_script", "The scripted talker has no answer to this line: it stands in none of its scenarios."
             )
-        from lt_eval.systems.streaming import Sentences
-
-        sentences = Sentences()
-        for sentence in [*sentences.push(answer), *sentences.finish()]:
-            yield f"{sentence} ", self._voice.speak(sentence)
+        for sentence in sentences_of(answer):
+            yield f"{sentence.text} ", self._voice.speak(*sentence)
 
 
-def answer_of(turn: ScenarioTurn, number: int) -> str:
-    """Return an answer that mentions all that a turn's answer must mention, the first of each set of alternatives."""
-    facts = [mention if isinstance(mention, str) else mention[0] for mention in turn.must_mention]
-    listed = ", ".join(facts[:-1]) + (" and " if len(facts) > 1 else "") + facts[-1] if facts else "that"
-    return f"{_OPENERS[number % len(_OPENERS)]} What matters here is {listed}."
+def answer_of(turn: ScenarioTurn) -> str:
+    """Return the facts that a good answer mentions, in their first wording, each a sentence."""
+    facts = [wordings[0] for wordings in turn.must_mention]
+    return " ".join(fact[0].upper() + fact[1:].rstrip(".") + "." for fact in facts) if facts else "I see."
+
+
+def sentences_of(line: Line) -> list[Line]:
+    """Return the sentences of a line, each with its share of the phonemes, one group a word."""
+    groups = line.phonemes.split("|") if line.phonemes else []
+    found, words = [], []
+    for number, word in enumerate(line.text.split(), 1):
+        words.append(word)
+        if word[-1] in ".!?" or number == len(line.text.split()):
+            found.append(Line(" ".join(words), "|".join(groups[number - len(words) : number])))
+            words = []
+    return found
 
 
 def _read_answers(path: Path) -> dict[str, list[str]]:

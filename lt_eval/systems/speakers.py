@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +33,18 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT_S = 120.0
 
+PAUSE_S = 0.25
+"""Of the formant voice after a word whose phonemes end with SIL."""
+
+ROLES = ("avatar", "user")
+"""Whose lines a speaker says; the two should not sound alike."""
+
+
+def check_role(role: str) -> None:
+    """Refuse what is no role; raises ValueError."""
+    if role not in ROLES:
+        raise ValueError(f"role = {role!r} must be one of {', '.join(ROLES)}")
+
 
 @dataclass(frozen=True)
 class FormantSpeaker:
@@ -43,12 +53,15 @@ class FormantSpeaker:
     Attributes:
         voice: a number that decides who speaks; odd ones are high voices.
         rate: speed of speech; 1 is about 12 phonemes a second.
+        role: who is heard, the "avatar" or the "user": the same number gives each another voice.
     """
 
     voice: int = 0
     rate: float = 1.0
+    role: str = "avatar"
 
     def __post_init__(self) -> None:
+        check_role(self.role)
         if self.voice < 0 or not 0.5 <= self.rate <= 2.0:
             raise ValueError(f"voice = {self.voice} must not be negative, and rate = {self.rate} must lie in 0.5..2")
 
@@ -59,14 +72,16 @@ class FormantSpeaker:
 
         folder = Path(str(synthetic.__file__)).parent
         names = ("voice", "speaker", "tracks", "phonemes", "lexicon", "letters")
-        return key_of("formant-1", self.voice, self.rate, [fingerprint.of_file(folder / f"{n}.py") for n in names])
+        return key_of(
+            "formant-1", self.voice, self.rate, self.role, [fingerprint.of_file(folder / f"{n}.py") for n in names]
+        )
 
     def speak(self, text: str) -> Audio:
         """Return float32 [T] mono at 16 kHz; raises UnscorableError where there is nothing to say."""
-        from lt_eval.synthetic.letters import pronounced
+        from lt_eval.synthetic.letters import utterance_by_rule
 
         try:
-            return self._say(pronounced(text))
+            return self._say(utterance_by_rule(text))
         except ValueError as cause:
             raise UnscorableError("nothing_to_say", f"The formant voice cannot say this: {cause}.") from None
 
@@ -74,32 +89,26 @@ class FormantSpeaker:
         """Return float32 [T] mono at 16 kHz.
 
         Args:
-            phonemes: ARPAbet with stress digits, words separated by "|"; SIL at a word's end is a pause.
-            text: the words as written; a question mark at its end makes the pitch rise.
+            phonemes: ARPAbet with stress digits, groups separated by "|", one a word; SIL ends one that pauses.
+            text: the words as written; a question mark at the end makes the pitch rise.
 
         Raises:
-            SpecError: something in `phonemes` is no phoneme.
+            SpecError: something is no phoneme, or there is none.
         """
         from lt_eval.synthetic.lexicon import Utterance, Word
         from lt_eval.synthetic.phonemes import PHONEMES, SILENCE
 
         words = []
-        for entry in phonemes.split("|"):
-            symbols = entry.split()
-            unknown = [symbol for symbol in symbols if symbol.rstrip("012") not in PHONEMES]
-            if unknown:
+        for group in phonemes.split("|"):
+            symbols = group.split()
+            sounds = tuple(symbol for symbol in symbols if symbol != SILENCE)
+            unknown = [symbol for symbol in sounds if symbol.rstrip("012") not in PHONEMES]
+            if unknown or not sounds:
                 raise SpecError(
-                    f"{unknown[0]!r} is no phoneme. Write ARPAbet with stress digits on vowels, such as AY1 F AH0 L, "
-                    'words separated by "|".'
+                    f"phonemes: {' '.join(symbols)!r} is no word. Write ARPAbet with stress digits on vowels, such as "
+                    'T AW1 ER0, one group a word, separated by "|".'
                 )
-            said = tuple(symbol for symbol in symbols if symbol != SILENCE)
-            pause_s = 0.25 * (len(symbols) - len(said))
-            if said:
-                words.append(Word(" ".join(said), said, pause_s))
-            elif pause_s and words:
-                words[-1] = Word(words[-1].text, words[-1].phonemes, words[-1].pause_s + pause_s)
-        if not words:
-            raise SpecError(f"phonemes = {phonemes!r}: there is nothing to say.")
+            words.append(Word(" ".join(sounds), sounds, PAUSE_S if symbols[-1] == SILENCE else 0.0))
         return self._say(Utterance(tuple(words), question=text.rstrip().endswith("?")))
 
     def _say(self, utterance: Utterance) -> Audio:
@@ -108,7 +117,7 @@ class FormantSpeaker:
         from lt_eval.synthetic import voice
         from lt_eval.synthetic.speaker import make_voice
 
-        who = make_voice(np.random.default_rng([77, self.voice]), high=self.voice % 2 == 1)
+        who = make_voice(np.random.default_rng([77, self.voice, ROLES.index(self.role)]), high=self.voice % 2 == 1)
         who = replace(who, rate=who.rate * self.rate)
         return voice.speak(utterance, who, seed=self.voice, lead_s=0.1, tail_s=0.2).audio
 
@@ -181,28 +190,32 @@ class EspeakSpeaker:
     """espeak-ng, where it is installed (`apt install espeak-ng`).
 
     Attributes:
-        voice: as espeak-ng names it ("en-us", "en-gb+f3").
+        voice: as espeak-ng names it ("en-us", "en-gb+f3"); "" is en-us for the avatar and en-gb for the user.
         words_per_minute: speed.
+        role: who is heard, the "avatar" or the "user".
     """
 
-    voice: str = "en-us"
+    voice: str = ""
     words_per_minute: int = 165
+    role: str = "avatar"
     _command: CommandSpeaker = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_role(self.role)
         program = next((name for name in ("espeak-ng", "espeak") if shutil.which(name)), None)
         if program is None:
             raise ValueError("espeak-ng is not installed (apt install espeak-ng); the speaker formant needs nothing")
         if self.voice.startswith("-"):
             raise ValueError(f"voice = {self.voice!r} is no name of a voice")
-        argv = (program, "-v", self.voice, "-s", str(self.words_per_minute), "-w", "{out}", "--stdin")
+        voice = self.voice or {"avatar": "en-us", "user": "en-gb"}[self.role]
+        argv = (program, "-v", voice, "-s", str(self.words_per_minute), "-w", "{out}", "--stdin")
         object.__setattr__(self, "_command", CommandSpeaker(argv))
 
     @property
     def fingerprint(self) -> str:
         """Changes with the voice and with the installed program."""
         done = subprocess.run([self._command.argv[0], "--version"], capture_output=True, text=True, check=False)
-        return key_of("espeak-1", self.voice, self.words_per_minute, done.stdout.partition("  Data")[0].strip())
+        return key_of("espeak-1", self._command.argv[2:5], done.stdout.partition("  Data")[0].strip())
 
     def speak(self, text: str) -> Audio:
         """Return float32 [T] mono at 16 kHz; raises UnscorableError."""
@@ -248,17 +261,20 @@ class CachedSpeaker:
             file.write(wav_bytes(audio))
         return path
 
-    def speak(self, text: str) -> Audio:
-        """Return float32 [T] mono at 16 kHz."""
+    def speak(self, text: str, phonemes: str = "") -> Audio:
+        """Return float32 [T] mono at 16 kHz; `say` has the arguments and errors."""
         from lt_eval.media.waves import read_wav
 
-        with contextlib.suppress(ValueError, OSError):
-            return read_wav(self.say(text).read_bytes())[0]
-        return self.speaker.speak(text)
+        return read_wav(self.say(text, phonemes).read_bytes())[0]
 
 
-def make_speaker(name: str, options: Mapping[str, object] | None = None) -> CachedSpeaker:
+def make_speaker(name: str, options: Mapping[str, object] | None = None, *, role: str = "avatar") -> CachedSpeaker:
     """Return the speaker of a registered name (or module:Class), with its cache. "auto" is espeak, else formant.
+
+    Args:
+        name: which.
+        options: its keyword arguments.
+        role: one of ROLES, offered to the speaker.
 
     Raises:
         UsageError: no such speaker, or it cannot be made here.
@@ -268,12 +284,5 @@ def make_speaker(name: str, options: Mapping[str, object] | None = None) -> Cach
 
     if name == "auto":
         name = "espeak" if shutil.which("espeak-ng") or shutil.which("espeak") else "formant"
-    speaker = create("speakers", name, options or {})
-    return CachedSpeaker(speaker, fingerprint.of_plugin(speaker, name, options or {}))
-
-
-def audio_sha256(audio: Audio) -> str:
-    """Return the digest of the samples as 16-bit PCM."""
-    from lt_eval.media.waves import pcm_bytes
-
-    return hashlib.sha256(pcm_bytes(audio)).hexdigest()
+    speaker = create("speakers", name, options or {}, offered={"role": role})
+    return CachedSpeaker(speaker, fingerprint.of_plugin(speaker, name, {**(options or {}), "role": role}))
