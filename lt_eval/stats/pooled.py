@@ -206,7 +206,8 @@ class _Part:
     def percentiles(self, weights: Vector) -> NDArray[np.float64]:
         """Return [draws, M]; NaN where no scenario of the method was drawn."""
         each = self._normal(weights) if self.kind == "normal-cdf" else self._midrank(weights)  # [draws, M, S]
-        return np.einsum("bs,ms,bms->bm", weights, self.seen, each, optimize=True) / self._counts(weights)
+        sums = np.einsum("bs,ms,bms->bm", weights, self.seen, each, optimize=True)
+        return np.asarray(sums / self._counts(weights))
 
     def _counts(self, weights: Vector) -> NDArray[np.float64]:
         counts = weights @ self.seen.T
