@@ -14,8 +14,10 @@ import typer
 from lt_eval import __version__
 from lt_eval.cli.base import say
 from lt_eval.cli.data import data_app
+from lt_eval.cli.multiround import multiround
 from lt_eval.cli.report import report_
 from lt_eval.cli.single import single
+from lt_eval.cli.validate import validate
 from lt_eval.cli.weights import weights_app
 from lt_eval.errors import LtEvalError
 
@@ -28,6 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(single)
+app.command()(multiround)
+app.command()(validate)
 app.command("report")(report_)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

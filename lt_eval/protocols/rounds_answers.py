@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lt_eval.datasets.scenarios import Scenario
     from lt_eval.interfaces import System
     from lt_eval.records import Frames
-    from lt_eval.systems.speakers import CachedSpeaker
+    from lt_eval.systems.speakers import Voice
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def persona_of(scenario: Scenario) -> str:
     return f"You are {scenario.persona.name}. {scenario.persona.description}".strip()
 
 
-def spoken_lines(scenario: Scenario, speaker: CachedSpeaker, root: Path) -> tuple[Path, ...]:
+def spoken_lines(scenario: Scenario, voice: Voice, root: Path) -> tuple[Path, ...]:
     """Put the user's lines into the run folder, spoken where the scenario supplies no sound, and return their files.
 
     Raises:
@@ -74,7 +74,7 @@ def spoken_lines(scenario: Scenario, speaker: CachedSpeaker, root: Path) -> tupl
     """
     found = []
     for number, turn in enumerate(scenario.turns, 1):
-        source = turn.user_audio or speaker.say(turn.user_text, turn.phonemes)
+        source = turn.user_audio or voice.keep(turn.user_text, turn.phonemes)
         path = root / "user" / scenario.id / f"turn-{number}{source.suffix or '.wav'}"
         if fingerprint.of_file(path) != (wanted := fingerprint.of_file(source)) or not wanted:
             try:

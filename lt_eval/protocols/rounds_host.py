@@ -1,7 +1,7 @@
-"""A system in a thread of its own: one conversation, turn by turn, with the time of each piece and a limit on each turn.
+"""A system in a thread of its own: one conversation, turn by turn, each piece timed, each turn within a limit.
 
 A piece is timed when the system hands it over; until it has been put away (encoded, written) the system waits, so that
-only its own time counts. A turn that takes longer than its limit is given up; a thread that does not end is left behind.
+only its own time counts. A turn that takes longer than its limit is given up; a thread that does not end is left alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lt_eval.errors import UnscorableError
-from lt_eval.systems.speakers import CachedSpeaker, make_speaker
+from lt_eval.store import key_of
+from lt_eval.systems.speakers import Voice, make_voice
 from lt_eval.systems.streaming import Sentences, check_url, deltas, events, key_from
 
 if TYPE_CHECKING:
@@ -64,8 +65,14 @@ class ChatTalker:
         self._voice  # noqa: B018  a speaker that cannot be made is reported before the first conversation
 
     @cached_property
-    def _voice(self) -> CachedSpeaker:
-        return make_speaker(self.speaker, self.speaker_options)
+    def _voice(self) -> Voice:
+        return make_voice(self.speaker, self.speaker_options)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the model, how it is asked, and the voice; what serves it under that name is not looked at."""
+        asked = (self.url, self.model, self.temperature, self.max_tokens, self.manner, self.seed)
+        return key_of("chat-1", asked, self._voice.identity)
 
     def reply(
         self, history: Sequence[tuple[str, str]], text: str, audio: Audio | None = None, *, persona: str = ""

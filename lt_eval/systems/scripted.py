@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lt_eval.datasets.scenarios import load_scenarios
 from lt_eval.errors import SpecError, UnscorableError
-from lt_eval.systems.speakers import CachedSpeaker, make_speaker
+from lt_eval.store import key_of
+from lt_eval.systems.speakers import Voice, make_voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,8 +51,8 @@ class ScriptedTalker:
         self._voice, self._script  # noqa: B018  what cannot be read or made is reported before the first conversation
 
     @cached_property
-    def _voice(self) -> CachedSpeaker:
-        return make_speaker(self.speaker, self.speaker_options)
+    def _voice(self) -> Voice:
+        return make_voice(self.speaker, self.speaker_options)
 
     @cached_property
     def _script(self) -> dict[tuple[str, ...], Line]:
@@ -65,6 +66,11 @@ class ScriptedTalker:
                 known = Line(turn.answer or answer_of(turn), turn.answer_phonemes)
                 script[tuple(lines[: number + 1])] = Line(own[number]) if number < len(own) else known
         return script
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the answers and the voice."""
+        return key_of("scripted-1", sorted(self._script.items()), self._voice.identity)
 
     def reply(
         self, history: Sequence[tuple[str, str]], text: str, audio: Audio | None = None, *, persona: str = ""

@@ -4,7 +4,8 @@
     espeak     espeak-ng, where it is installed
     command    any program that reads text and writes a sound file
 
-`CachedSpeaker` keeps what was said, by text and voice, so that the same line is never made twice.
+A user's lines are kept, by text and voice, so that all systems and runs hear the same file; what an avatar says is not,
+since its time counts.
 """
 
 from __future__ import annotations
@@ -223,23 +224,40 @@ class EspeakSpeaker:
 
 
 @dataclass(frozen=True)
-class CachedSpeaker:
-    """A speaker that keeps what it said in the cache folder, as WAV files of 16 bits.
+class Voice:
+    """A speaker made for a purpose.
 
     Attributes:
-        speaker: who speaks what is not there yet.
-        identity: of the voice with its options and code.
+        speaker: who speaks.
+        identity: of the speaker with its options and code.
     """
 
     speaker: Speaker
     identity: str
 
-    def say(self, text: str, phonemes: str = "") -> Path:
-        """Return the WAV file of a text, made now if need be.
+    def speak(self, text: str, phonemes: str = "") -> Audio:
+        """Say a text, now: a talker's latency holds the time of its voice.
 
         Args:
             text: what to say.
             phonemes: how, for a speaker that takes a pronunciation; "" leaves it to the speaker.
+
+        Returns:
+            float32 [T] mono at 16 kHz.
+
+        Raises:
+            UnscorableError: the speaker failed.
+        """
+        if phonemes and isinstance(self.speaker, SpeaksPhonemes):
+            audio = self.speaker.speak_phonemes(phonemes, text)
+        else:
+            audio = self.speaker.speak(text)
+        if audio.ndim != 1 or len(audio) == 0 or not np.isfinite(audio).all():
+            raise UnscorableError("speaker_failed", "The speaker gave no finite mono sound [T].")
+        return audio
+
+    def keep(self, text: str, phonemes: str = "") -> Path:
+        """Return the WAV file of a text, 16 bits, from the cache folder; said now if it is not there.
 
         Raises:
             UnscorableError: the speaker failed.
@@ -247,29 +265,16 @@ class CachedSpeaker:
         """
         from lt_eval.media.waves import wav_bytes
 
-        takes = bool(phonemes) and isinstance(self.speaker, SpeaksPhonemes)
-        path = cache_dir() / "speech" / f"{key_of('speech-1', self.identity, text, phonemes if takes else '')}.wav"
-        if path.is_file():
-            return path
-        if takes and isinstance(self.speaker, SpeaksPhonemes):
-            audio = self.speaker.speak_phonemes(phonemes, text)
-        else:
-            audio = self.speaker.speak(text)
-        if audio.ndim != 1 or len(audio) == 0 or not np.isfinite(audio).all():
-            raise UnscorableError("speaker_failed", "The speaker gave no finite mono sound [T].")
-        with atomic_write(path, "wb") as file:
-            file.write(wav_bytes(audio))
+        path = cache_dir() / "speech" / f"{key_of('speech-1', self.identity, text, phonemes)}.wav"
+        if not path.is_file():
+            said = self.speak(text, phonemes)
+            with atomic_write(path, "wb") as file:
+                file.write(wav_bytes(said))
         return path
 
-    def speak(self, text: str, phonemes: str = "") -> Audio:
-        """Return float32 [T] mono at 16 kHz; `say` has the arguments and errors."""
-        from lt_eval.media.waves import read_wav
 
-        return read_wav(self.say(text, phonemes).read_bytes())[0]
-
-
-def make_speaker(name: str, options: Mapping[str, object] | None = None, *, role: str = "avatar") -> CachedSpeaker:
-    """Return the speaker of a registered name (or module:Class), with its cache. "auto" is espeak, else formant.
+def make_voice(name: str, options: Mapping[str, object] | None = None, *, role: str = "avatar") -> Voice:
+    """Return the speaker of a registered name (or module:Class). "auto" is espeak-ng where installed, else formant.
 
     Args:
         name: which.
@@ -285,4 +290,4 @@ def make_speaker(name: str, options: Mapping[str, object] | None = None, *, role
     if name == "auto":
         name = "espeak" if shutil.which("espeak-ng") or shutil.which("espeak") else "formant"
     speaker = create("speakers", name, options or {}, offered={"role": role})
-    return CachedSpeaker(speaker, fingerprint.of_plugin(speaker, name, {**(options or {}), "role": role}))
+    return Voice(speaker, fingerprint.of_plugin(speaker, name, {**(options or {}), "role": role}))
