@@ -141,15 +141,13 @@ def _finish(outcome: RoundsOutcome, *, allow_missing: bool) -> None:
 
     failed = False
     for conversation in outcome.failures:
-        assert conversation.failure is not None
-        say(
-            f"{conversation.method}/{conversation.scenario}: {conversation.failure.reason}: {conversation.failure.message}"
-        )
+        why = conversation.failure
+        assert why is not None
+        say(f"{conversation.method}/{conversation.scenario}: {why.reason}: {why.message}")
     if outcome.failures:
         failed = True
-        say(
-            f"{len(outcome.failures)} of {len(outcome.conversations)} conversations failed; the same command tries them again."
-        )
+        count, total = len(outcome.failures), len(outcome.conversations)
+        say(f"{count} of {total} conversations failed; the same command tries them again.")
     for problem in outcome.problems:
         failed = True
         say(problem)

@@ -98,8 +98,9 @@ class Resampler:
         """Return the rest; the resampler is as new afterwards."""
         if self._resampler is None:
             return np.zeros(0, np.float32)
-        meant = round(self._taken * self._to_hz / self._from_hz) - self._given
-        rest = self._counted(None)[: max(0, meant)]
+        meant = max(0, round(self._taken * self._to_hz / self._from_hz) - self._given)
+        rest = self._counted(None)[:meant]
+        rest = np.pad(rest, (0, meant - len(rest)))  # libswresample may lack the very last sample
         self._resampler, self._taken, self._given = None, 0, 0
         return rest
 

@@ -5,6 +5,7 @@ What a server says in an error may hold the key or the conversation, so only its
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lt_eval.errors import SpecError, UnscorableError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping, Sequence
 
 LONGEST_EVENT_BYTES = 32 * 2**20
@@ -63,7 +65,7 @@ def events(url: str, body: Mapping[str, Any], *, key: str, timeout_s: float) -> 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with (
-            httpx.Client(timeout=httpx.Timeout(timeout_s)) as client,
+            httpx.Client(timeout=httpx.Timeout(timeout_s), verify=_trust()) as client,
             client.stream("POST", url, json=body, headers=headers) as response,
         ):
             if response.status_code != 200:
@@ -75,6 +77,14 @@ def events(url: str, body: Mapping[str, Any], *, key: str, timeout_s: float) -> 
         raise UnscorableError("talker_timeout", f"{url} sent nothing for {timeout_s:g} s.") from None
     except httpx.HTTPError as cause:
         raise UnscorableError("talker_failed", f"{url} cannot be reached ({type(cause).__name__}).") from None
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Read the system's certificates once: it takes longer than many a talker's first word."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _parsed(pieces: Iterator[bytes], url: str) -> Iterator[dict[str, Any]]:
