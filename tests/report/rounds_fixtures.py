@@ -102,9 +102,7 @@ def _conversation(method: str, scenario: str, index: int, number: int, *, lost: 
     return Conversation(method, scenario, turns)
 
 
-def _verdicts(
-    method: str, scenario: str, mean: float, number: int, repeats: int, status: str | None
-) -> list[Verdict]:
+def _verdicts(method: str, scenario: str, mean: float, number: int, repeats: int, status: str | None) -> list[Verdict]:
     found = []
     rng = np.random.default_rng(zlib.crc32(f"{method}/{scenario}".encode()))
     ease = np.random.default_rng(number).normal(0, 0.6)
