@@ -64,7 +64,7 @@ class JudgeInfo:
 
 @dataclass(frozen=True)
 class TranscriptInfo:
-    """How both sides were transcribed. `user_wer` is of the user's lines against their known text, over `user_words`."""
+    """How both sides were transcribed; `user_wer` is of the user's lines against their known text of `user_words`."""
 
     backend: str
     model: str = ""
@@ -114,18 +114,14 @@ class RoundsManifest:
         if data["format"] != FORMAT:
             raise TypeError(f"format {data['format']!r} is not {FORMAT}")
         judge, transcripts = data.get("judge"), data.get("transcripts")
-        known = {key: value for key, value in data.items() if key != "format"}
-        lists = {key: tuple(known[key]) for key in ("scenarios", "footnotes", "sessions") if key in known}
-        return RoundsManifest(
-            **{
-                **known,
-                **lists,
-                "methods": tuple(MethodInfo(**method) for method in data["methods"]),
-                "judge": JudgeInfo(**{**judge, "scale": tuple(judge.get("scale", (1, 5)))}) if judge else None,
-                "transcripts": TranscriptInfo(**transcripts) if transcripts else None,
-                "signals": {name: Column(**column) for name, column in data.get("signals", {}).items()},
-            }
-        )
+        known: dict[str, Any] = {key: value for key, value in data.items() if key != "format"}
+        for key in ("scenarios", "footnotes", "sessions"):
+            known[key] = tuple(known.get(key, ()))
+        known["methods"] = tuple(MethodInfo(**method) for method in data["methods"])
+        known["signals"] = {name: Column(**column) for name, column in data.get("signals", {}).items()}
+        known["judge"] = JudgeInfo(**{**judge, "scale": tuple(judge.get("scale", (1, 5)))}) if judge else None
+        known["transcripts"] = TranscriptInfo(**transcripts) if transcripts else None
+        return RoundsManifest(**known)
 
 
 @dataclass(frozen=True)
