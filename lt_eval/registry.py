@@ -47,6 +47,9 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "espeak": "lt_eval.systems.speakers:EspeakSpeaker",
         "formant": "lt_eval.systems.speakers:FormantSpeaker",
     },
+    "generators": {
+        "reference": "lt_eval.generator.reference:ReferenceGenerator",
+    },
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from lt_eval.protocols.rounds_spec import GIVEN
+from lt_eval.registry import create
 from lt_eval.report.rounds import TranscriptInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lt_eval.interfaces import Transcriber
     from lt_eval.protocols.rounds_spec import Choice
     from lt_eval.records import Conversation
 
@@ -37,11 +39,17 @@ def transcribe(conversations: Sequence[Conversation], choice: Choice, progress: 
     Raises:
         UsageError: the transcriber cannot be made.
     """
-    if choice.name == GIVEN:
-        return Transcribed(tuple(map(_given, conversations)), TranscriptInfo(GIVEN))
-    raise NotImplementedError
+    from lt_eval.judge.transcribe.hearing import hear
+
+    transcriber = cast("Transcriber", create("transcribers", choice.name, choice.options))
+    options = json.dumps(dict(choice.options), sort_keys=True, default=str)
+    heard = hear(conversations, transcriber, progress, name=f"{choice.name} {options}")
+    info = TranscriptInfo(
+        choice.name, _model_of(choice, transcriber), heard.user_errors.rate, heard.user_errors.words
+    )
+    return Transcribed(heard.conversations, info, heard.problems)
 
 
-def _given(conversation: Conversation) -> Conversation:
-    turns = tuple(replace(turn, user_transcript=turn.user_text) for turn in conversation.turns)
-    return replace(conversation, turns=turns)
+def _model_of(choice: Choice, transcriber: Transcriber) -> str:
+    """Return the id of the model, where the transcriber or its options tell."""
+    return str(getattr(transcriber, "model", "") or choice.options.get("model", ""))
