@@ -50,6 +50,12 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "generators": {
         "reference": "lt_eval.generator.reference:ReferenceGenerator",
     },
+    "transcribers": {
+        "funasr": "lt_eval.judge.transcribe.paraformer:FunASR",
+        "given": "lt_eval.judge.transcribe.given:Given",
+        "openai": "lt_eval.judge.transcribe.openai_server:OpenAITranscriber",
+    },
+    "judges": {"vlm": "lt_eval.judge.plugin:VLMJudge"},
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}

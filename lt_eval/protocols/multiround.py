@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from lt_eval import fingerprint, provenance
 from lt_eval.conversations import VERDICTS, write_conversations, write_verdicts
 from lt_eval.datasets.scenarios import load_scenarios
 from lt_eval.errors import DatasetError, SampleError, SpecError, StoreError, reason_of
+from lt_eval.interfaces import HasFootnotes
 from lt_eval.protocols.rounds_answers import Stage, Units, hold, portrait_of, spoken_lines
 from lt_eval.protocols.rounds_judge import VLM, ask_judge, judge_options
 from lt_eval.protocols.rounds_signals import DATASET, footnotes_of, measure_signals, plan_signals
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from lt_eval.datasets.scenarios import Scenario
     from lt_eval.interfaces import System
-    from lt_eval.records import Row, Verdict
+    from lt_eval.records import Column, Row, Verdict
 
 Progress = Callable[[str, int, int, str], None]
 """Told (stage, done, in all, what was done last)."""
@@ -88,9 +89,10 @@ def run_rounds(
     signals = plan_signals(spec.metrics, {"weights": spec.weights, "device": spec.device, "seed": spec.seed})
     with RunStore(out) as store:
         _refuse_other_scenarios(out, spec)
-        manifest = _manifest(spec, scenarios, signals.columns(), out)
+        systems = [(system, make_system(system, spec)) for system in spec.systems]
+        manifest = _manifest(spec, scenarios, systems, signals.columns(), out)
         write_manifest(out, manifest)
-        held = _conversations(spec, scenarios, out, progress, say)
+        held = _conversations(spec, systems, scenarios, out, progress, say)
         heard = transcribe(held, spec.transcriber, progress)
         write_conversations(out, heard.conversations)
         by_id = {scenario.id: scenario for scenario in scenarios}
@@ -164,12 +166,21 @@ def _refuse_other_scenarios(out: Path, spec: RoundsSpec) -> None:
         )
 
 
-def _manifest(spec: RoundsSpec, scenarios: Sequence[Scenario], columns: Any, out: Path) -> RoundsManifest:
+def _manifest(
+    spec: RoundsSpec,
+    scenarios: Sequence[Scenario],
+    systems: Sequence[tuple[SystemSpec, Any]],
+    columns: Mapping[str, Column],
+    out: Path,
+) -> RoundsManifest:
     sessions = read_manifest(out).sessions if (out / "multiround.json").is_file() else ()
     notes = [f"A turn's limit is {spec.turn_timeout_s:g} s; the user's whole line is at hand when its clock starts."]
     talkers = [system.options.get("talker", "scripted") for system in spec.systems if system.system == "reference"]
     if "scripted" in talkers:
         notes.append("A scripted talker answers from the scenario's own facts: its words say nothing of a model.")
+    for system_spec, system in systems:
+        if isinstance(system, HasFootnotes):
+            notes += [f"{system_spec.name}: {note}" for note in system.footnotes]
     return RoundsManifest(
         methods=tuple(MethodInfo(system.name, system.model_size) for system in spec.systems),
         scenarios=tuple(scenario.id for scenario in scenarios),
@@ -188,12 +199,16 @@ def _manifest(spec: RoundsSpec, scenarios: Sequence[Scenario], columns: Any, out
 
 
 def _conversations(
-    spec: RoundsSpec, scenarios: Sequence[Scenario], out: Path, progress: Progress, say: Say
+    spec: RoundsSpec,
+    systems: Sequence[tuple[SystemSpec, Any]],
+    scenarios: Sequence[Scenario],
+    out: Path,
+    progress: Progress,
+    say: Say,
 ) -> list[Conversation]:
     """Hold every conversation that is not finished, one after another: a timed system has the machine for itself."""
     for half_written in out.glob("clips/*/*/.*.partial"):
         half_written.unlink()
-    systems = [(system, make_system(system, spec)) for system in spec.systems]
     stages = _stages(spec, scenarios, out, progress)
     found = []
     for system_spec, system in systems:

@@ -44,9 +44,7 @@ def transcribe(conversations: Sequence[Conversation], choice: Choice, progress: 
     transcriber = cast("Transcriber", create("transcribers", choice.name, choice.options))
     options = json.dumps(dict(choice.options), sort_keys=True, default=str)
     heard = hear(conversations, transcriber, progress, name=f"{choice.name} {options}")
-    info = TranscriptInfo(
-        choice.name, _model_of(choice, transcriber), heard.user_errors.rate, heard.user_errors.words
-    )
+    info = TranscriptInfo(choice.name, _model_of(choice, transcriber), heard.user_errors.rate, heard.user_errors.words)
     return Transcribed(heard.conversations, info, heard.problems)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lt_eval import fingerprint
 from lt_eval.errors import UnscorableError
-from lt_eval.interfaces import Piece
+from lt_eval.interfaces import HasFootnotes, Piece
 from lt_eval.records import SAMPLE_RATE_HZ
 from lt_eval.registry import create
 from lt_eval.store import key_of
@@ -74,6 +74,11 @@ class Reference:
     def sample_rate(self) -> int:
         """Rate in Hz of the audio that is heard: the talker's."""
         return SAMPLE_RATE_HZ
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """What a reader must know of the generator."""
+        return tuple(self._generator.footnotes) if isinstance(self._generator, HasFootnotes) else ()
 
     @property
     def fingerprint(self) -> str:
