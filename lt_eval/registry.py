@@ -31,6 +31,12 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "folder": "lt_eval.datasets.folder:Folder",
         "hdtf": "lt_eval.datasets.prepared:HDTF",
     },
+    "transcribers": {
+        "funasr": "lt_eval.judge.transcribe.paraformer:FunASR",
+        "given": "lt_eval.judge.transcribe.given:Given",
+        "openai": "lt_eval.judge.transcribe.openai_server:OpenAITranscriber",
+    },
+    "judges": {"vlm": "lt_eval.judge.plugin:VLMJudge"},
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}

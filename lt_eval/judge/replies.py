@@ -138,9 +138,7 @@ class ReplyStore:
             raise storage_error(self.path, cause) from cause
         except sqlite3.Error as cause:
             self.__exit__()
-            raise StoreError(
-                f"{self.path}: not usable as the judge's reply store ({cause}). Move it away."
-            ) from cause
+            raise StoreError(f"{self.path}: not usable as the judge's reply store ({cause}). Move it away.") from cause
         return self
 
     def __exit__(self, *_: object) -> None:
