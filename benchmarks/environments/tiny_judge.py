@@ -1,4 +1,6 @@
-"""Write a tiny Qwen3-VL with random weights: a real model for a real server, in tests. Needs the judge-server environment.
+"""Write a tiny Qwen3-VL with random weights: a real model for a real server, in tests.
+
+Runs in the judge-server environment:
 
     PYTHON="$(python benchmarks/environments/build.py --lock benchmarks/environments/judge_server.txt)"
     PYTHONPATH=benchmarks/environments/shim "$PYTHON" benchmarks/environments/tiny_judge.py FOLDER
@@ -15,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, LAYERS, LONGEST = 64, 2, 65_536
+
+VIDEO_PIXELS = {"shortest_edge": 4_096, "longest_edge": 25_165_824}
+"""Fewest and most pixels of a whole video, as published Qwen3-VL models have them; the class's own default shrinks."""
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 PADS = ("<|image_pad|>", "<|video_pad|>")
@@ -117,7 +122,7 @@ def make(folder: Path, seed: int = 0) -> int:
     Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(),
+        video_processor=Qwen3VLVideoProcessor(size=VIDEO_PIXELS),
         chat_template=TEMPLATE,
     ).save_pretrained(folder)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -118,20 +118,23 @@ class JudgeOptions:
             )
 
     def api_key(self) -> str:
-        """Return the key from the environment, or "".
+        """Return the key from the environment, or ""; raises SpecError where the named variable is not set."""
+        return key_from(self.api_key_env)
 
-        Raises:
-            SpecError: the named variable is not set.
-        """
-        if not self.api_key_env:
-            return ""
-        key = os.environ.get(self.api_key_env, "")
-        if not key:
-            raise SpecError(
-                f"judge: the environment variable {self.api_key_env} is to hold the key and is not set. "
-                f"export {self.api_key_env}=..., or leave out api_key_env."
-            )
-        return key
+
+def key_from(variable: str) -> str:
+    """Return a server's key from an environment variable, or "" where none is named.
+
+    Raises:
+        SpecError: the variable is not set.
+    """
+    key = os.environ.get(variable, "") if variable else ""
+    if variable and not key:
+        raise SpecError(
+            f"The environment variable {variable} is to hold a server's key and is not set. export {variable}=..., or "
+            "leave out api_key_env."
+        )
+    return key
 
 
 def base_url(given: str) -> str:

@@ -1,8 +1,10 @@
-"""Lets torchvision's CUDA wheel be imported beside a CPU build of torch. Python runs this file when its folder is on PYTHONPATH.
+"""Lets torchvision's CUDA wheel be imported beside a CPU build of torch.
 
-torchvision registers fake kernels for two operators as it is imported. Its own library, which defines them, needs CUDA and
-does not load, and the registration of a kernel for an undefined operator is an error. Here both are defined, without
-an implementation, in the moment in which torchvision is first looked for. Nothing of vLLM's Qwen3-VL calls them.
+Python runs this file at its start when the file's folder is on PYTHONPATH.
+
+torchvision registers fake kernels for two operators as it is imported. Its own library, which defines them, needs CUDA
+and does not load, and the registration of a kernel for an undefined operator is an error. Here both are defined,
+without an implementation, in the moment in which torchvision is first looked for. vLLM's Qwen3-VL calls neither.
 """
 
 from __future__ import annotations
