@@ -10,7 +10,7 @@ A conversation is the unit of work: it is kept when all its turns are on disk, a
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +186,34 @@ def hold(system: System, method: str, stage: Stage, root: Path, limit_s: float, 
     except Exception as error:  # one failed conversation must not cost the others
         failure = Failure("generation_failed", _where(number, f"{type(error).__name__}: {error}"))
     return Held(Conversation(method, stage.scenario.id, tuple(done), failure), tuple(arrivals), host.is_stuck)
+
+
+def take_in(conversation: Conversation, root: Path) -> Conversation:
+    """Return a conversation whose videos lie in the run folder, linked or copied, so that the folder can be moved.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    turns = []
+    for number, turn in enumerate(conversation.turns, 1):
+        if turn.video is not None:
+            name = f"turn-{number}{turn.video.suffix}"
+            path = root / "clips" / conversation.method / conversation.scenario / name
+            if fingerprint.of_file(path) != fingerprint.of_file(turn.video):
+                _link_or_copy(turn.video, path)
+            turn = replace(turn, video=path)
+        turns.append(turn)
+    return replace(conversation, turns=tuple(turns))
+
+
+def _link_or_copy(source: Path, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.hardlink_to(source.resolve())
+    except OSError:  # another file system, or one without links
+        with source.open("rb") as file, atomic_write(path, "wb") as out:
+            shutil.copyfileobj(file, out)
 
 
 def _where(number: int, message: str) -> str:

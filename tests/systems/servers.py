@@ -12,7 +12,7 @@ from typing import Any
 
 
 class ChatServer:
-    """Answers every POST with `events`, each a JSON-able event, bytes as they are, seconds to wait, or what to wait for."""
+    """Answers every POST with `events`: JSON-able events, bytes as they are, seconds to wait, or what to wait for."""
 
     def __init__(self, events: Sequence[dict[str, Any] | bytes | float | threading.Event], status: int = 200) -> None:
         self.events, self.status = list(events), status

@@ -83,7 +83,7 @@ def test_sound_is_given_no_later_than_the_frames_that_show_it() -> None:
 
 def test_history_and_the_generators_memory_go_on_from_turn_to_turn() -> None:
     """ToyGenerator draws one mark a turn; a fresh session would draw one again."""
-    first, second = pieces_of("Echo", "hello", "again")
+    _, second = pieces_of("Echo", "hello", "again")
     assert joined(second)[0].startswith("P1: ")
     (alone,) = pieces_of("Echo", "again")
     continued, fresh = joined(second)[2], joined(alone)[2]

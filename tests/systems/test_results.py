@@ -15,7 +15,7 @@ from lt_eval.systems.results import MANIFEST, ResultsFolder, inside, problems_of
 from tests.clips import write_clips
 
 
-def row(scenario: str, *turns: dict[str, Any], **more: Any) -> dict[str, Any]:
+def row(scenario: str, *turns: Any, **more: Any) -> dict[str, Any]:
     return {"method": "sora", "scenario_id": scenario, "status": "ok", "turns": list(turns), **more}
 
 

@@ -58,7 +58,7 @@ def test_a_sentence_leaves_as_soon_as_the_next_begins() -> None:
 
 def test_a_chat_talker_speaks_sentence_by_sentence_with_the_whole_history() -> None:
     first_is_here = threading.Event()
-    script = [words("Hello there, my "), words("friend. How are "), first_is_here, words("you today?"), DONE]
+    script: list[Any] = [words("Hello there, my "), words("friend. How are "), first_is_here, words("you today?"), DONE]
     with serving(ChatServer(script)) as server:
         talker = ChatTalker(server.url, "model", speaker=BEEP)
         pieces = talker.reply([("Hi.", "Hello.")], "And now?", None, persona="You are Ann.")
