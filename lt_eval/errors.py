@@ -7,6 +7,7 @@
     │   ├── MissingExtraError       an optional dependency is not installed
     │   ├── DatasetError            a data set is absent, incomplete or changed
     │   ├── WeightsError            a weight file is absent, damaged or not the published one
+    │   ├── UnjudgedError           a judge failed where a score is needed
     │   └── StoreError              a run folder cannot be used
     │       ├── RunBusyError        another process is writing to it
     │       └── StorageFullError    the disk is full
@@ -61,6 +62,10 @@ class DatasetError(UsageError):
 
 class WeightsError(UsageError):
     """A weight file is absent, damaged, or not the published one."""
+
+
+class UnjudgedError(UsageError):
+    """A judge gave no score where the table needs one, and leaving it out was not allowed."""
 
 
 class StoreError(UsageError):
