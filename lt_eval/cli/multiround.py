@@ -54,6 +54,7 @@ def multiround(
 
     Run the same command again to continue a run that was stopped.
     """
+    from lt_eval.cli.report_rounds import Choices, publish_rounds
     from lt_eval.progress import Progress
     from lt_eval.protocols.multiround import run_rounds
     from lt_eval.protocols.rounds_spec import build_rounds
@@ -83,8 +84,12 @@ def multiround(
     folder = out or RESULTS / ("multiround-demo" if rounds_spec.demo else "multiround")
     with Progress() as progress:
         outcome = run_rounds(rounds_spec, folder, progress=progress, say=progress.say)
-    _publish(folder)
-    _finish(outcome, allow_missing=allow_missing)
+    if _is_judged_enough(outcome, allow_missing=allow_missing):
+        publish_rounds(folder, Choices(allow_missing=allow_missing))
+    else:
+        say(f"{folder}: no table is made of it.")
+        raise typer.Exit(1)
+    _finish(outcome)
 
 
 def _needs_reference(demo: bool, tables: dict[str, Any]) -> bool:
@@ -130,36 +135,33 @@ def _reference_options(tables: dict[str, Any], options: dict[str, str | None]) -
         table["options"] = {**table.get("options", {}), **options}
 
 
-def _publish(folder: Path) -> None:
-    """Write every form of the table into the run folder, and print it."""
-    say(f"Run folder: {folder}")
-
-
-def _finish(outcome: RoundsOutcome, *, allow_missing: bool) -> None:
-    """Say what is missing and why; the exit code is 1 where something failed."""
+def _is_judged_enough(outcome: RoundsOutcome, *, allow_missing: bool) -> bool:
+    """Say which verdicts the judge failed to give, and return whether a table may be made."""
     from lt_eval.judge.coverage import unresolved
 
-    failed = False
+    missing = unresolved(outcome.verdicts)
+    if not missing:
+        return True
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(v.status for v in missing).items()))
+    say(f"{len(missing)} of {len(outcome.verdicts)} verdicts are missing because of the judge ({counts}).")
+    if not allow_missing:
+        say("The same command asks for these alone; --allow-missing reports without them and prints the coverage.")
+    return allow_missing
+
+
+def _finish(outcome: RoundsOutcome) -> None:
+    """Say what is missing and why; the exit code is 1 where a conversation or a transcript failed."""
     for conversation in outcome.failures:
         why = conversation.failure
         assert why is not None
         say(f"{conversation.method}/{conversation.scenario}: {why.reason}: {why.message}")
     if outcome.failures:
-        failed = True
         count, total = len(outcome.failures), len(outcome.conversations)
         say(f"{count} of {total} conversations failed; the same command tries them again.")
     for problem in outcome.problems:
-        failed = True
         say(problem)
-    missing = unresolved(outcome.verdicts)
-    if missing:
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(v.status for v in missing).items()))
-        say(f"{len(missing)} of {len(outcome.verdicts)} verdicts are missing because of the judge ({counts}).")
-        if not allow_missing:
-            failed = True
-            say("The same command asks for them again; --allow-missing reports without them.")
     if outcome.manifest.judge is None:
         say(f"The nine judged dimensions are empty: {outcome.manifest.no_judge}.")
-    if failed:
+    if outcome.failures or outcome.problems:
         say("Exit code 1.")
         raise typer.Exit(1)
