@@ -61,15 +61,18 @@ class Signals:
     def columns(self) -> dict[str, Column]:
         """Return every column in the order of the table."""
         found: dict[str, Column] = {}
-        for plan in self.clips:
-            found.update(load_metric(plan).columns)
-        for _, metric, _ in self.dialogues:
+        for _, metric in self.metrics():
             found.update(metric.columns)
         return found | dict(MENTION_COLUMNS)
 
+    def owned(self) -> dict[str, list[str]]:
+        """Return metric -> the columns that it fills."""
+        return {name: list(metric.columns) for name, metric in self.metrics()} | {MENTIONS: list(MENTION_COLUMNS)}
 
-def _metric_columns(metric: Any) -> list[str]:
-    return list(metric.columns)
+    def metrics(self) -> list[tuple[str, Any]]:
+        """Return (name, metric) in the order of the table."""
+        clips: list[tuple[str, Any]] = [(plan.name, load_metric(plan)) for plan in self.clips]
+        return clips + [(name, metric) for name, metric, _ in self.dialogues]
 
 
 def plan_signals(metrics: Sequence[MetricSpec], offered: Mapping[str, Any]) -> Signals:
@@ -140,7 +143,13 @@ def measure_signals(
         for number, turn in enumerate(conversation.turns):
             row = mention_row(conversation, number, turn, scenarios[conversation.scenario].turns[number])
             found += [row] if row is not None else []
-    return found
+    owned = signals.owned()
+    return [_naming_columns(row, owned[row.metric]) if row.failure else row for row in found]
+
+
+def _naming_columns(row: Row, columns: Sequence[str]) -> Row:
+    """Say in a failed row which columns lack a value for its reason; it has no values that would tell."""
+    return replace(row, details={**row.details, "columns": list(columns)})
 
 
 def _task(conversation: Conversation, number: int, turn: AnsweredTurn, plans: Sequence[MetricPlan]) -> ClipTask:
@@ -234,15 +243,14 @@ def mention_row(conversation: Conversation, number: int, turn: AnsweredTurn, ask
 
 def footnotes_of(signals: Signals, rows: Sequence[Row]) -> list[str]:
     """Return what a reader must know of the signal-level columns."""
+    columns = signals.owned()
     notes = [
         "Mention recall: share of the facts that a turn's answer must mention whose words stand in its transcript. "
         "Forbidden: share of turns whose answer says what it must not.",
     ]
-    metrics: list[tuple[str, Any]] = [(plan.name, load_metric(plan)) for plan in signals.clips]
-    metrics += [(name, metric) for name, metric, _ in signals.dialogues]
-    for name, metric in metrics:
+    for name, metric in signals.metrics():
         if why := metric.unavailable if isinstance(metric, MayBeUnavailable) else "":
-            notes.append(f"{', '.join(_metric_columns(metric))}: {why}.")
+            notes.append(f"{', '.join(columns[name])}: {why}.")
         if isinstance(metric, HasFootnotes):
             notes.extend(metric.footnotes)
         if isinstance(metric, HasFindings):
