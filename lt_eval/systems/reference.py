@@ -37,7 +37,7 @@ class Reference:
         talker_options: its keyword arguments.
         generator: what draws.
         generator_options: its keyword arguments.
-        prompt: given to the generator; "" gives it the persona.
+        prompt: given to the generator, to which the persona's part of a chat would mean nothing.
         device: offered to both.
         scenarios: offered to the talker; the scripted one needs it.
         speaker: offered to the talker.
@@ -47,7 +47,7 @@ class Reference:
     talker_options: Mapping[str, Any] = field(default_factory=dict)
     generator: str = "reference"
     generator_options: Mapping[str, Any] = field(default_factory=dict)
-    prompt: str = ""
+    prompt: str = "A person talks to the viewer, with natural expressions."
     device: str = "auto"
     scenarios: str = ""
     speaker: str = "auto"
@@ -93,7 +93,7 @@ class Reference:
     @contextmanager
     def session(self, portrait: Frames, *, persona: str = "", seed: int = 0) -> Iterator[ReferenceSession]:
         """Open a conversation with the person in `portrait`, uint8 RGB [H, W, 3]."""
-        with self._generator.session(portrait, prompt=self.prompt or persona, seed=seed) as session:
+        with self._generator.session(portrait, prompt=self.prompt, seed=seed) as session:
             yield ReferenceSession(self._talker, session, self._generator.sample_rate, persona)
 
 

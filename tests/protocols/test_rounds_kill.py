@@ -21,7 +21,7 @@ import pytest
 
 from tests.protocols.rounds_world import HERE, score_of, write_scenarios
 
-KILLS = 8
+KILLS = 5
 
 
 class Server:
@@ -119,11 +119,13 @@ def test_kills_lose_one_conversation_and_no_reply(tmp_path: Path) -> None:
     lines = Counter((tmp_path / "killed.log").read_text().splitlines())
     assert len(lines) == 6 and sum(lines.values()) <= 6 + 2 * KILLS
     assert not list((tmp_path / "killed").glob("clips/**/.*.partial"))
-    for name in ("verdicts.jsonl", "tables/table.md"):
+    for name in ("verdicts.jsonl", "tables/tidy.csv"):
         ours, theirs = ((tmp_path / out / name).read_text() for out in ("killed", "whole"))
         assert _without_times(ours) == _without_times(theirs), name
 
 
 def _without_times(text: str) -> list[str]:
-    """Leave out the table's measured seconds and frames a second, which no two runs share."""
-    return [line for line in text.split("\n") if not line.startswith("| own ")]
+    """Leave out measured seconds and frames a second, which no two runs share."""
+    lines = text.splitlines()
+    assert len(lines) > 10
+    return [line for line in lines if "Throughput" not in line and "Latency" not in line]
