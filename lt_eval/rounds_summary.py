@@ -284,7 +284,8 @@ def _signal_cells(run: RoundsRun, name: str, column: Column) -> list[Cell]:
 
 def _measures(row: Row, column: str, run: RoundsRun) -> bool:
     """Whether a row is of the metric that gives this column: a failed one has no values to tell it by."""
-    return column in row.values or row.metric in {other.metric for other in run.rows if column in other.values}
+    stated = column in row.values or column in row.details.get("columns", ())
+    return stated or row.metric in {other.metric for other in run.rows if column in other.values}
 
 
 def _mean_cell(
