@@ -1,11 +1,12 @@
 """An OpenAI-compatible judge server that does what it is told: answers, throttles, breaks, hangs, cuts off, babbles.
 
-Behind httpx's MockTransport for most tests (`transport`), on a local port for those of several processes (`LocalServer`).
+Behind httpx's MockTransport for most tests (`transport`), on a local port where several processes ask (`LocalServer`).
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import threading
@@ -161,6 +162,11 @@ def videos(body: Body) -> Iterator[Frames]:
     for message in body["messages"]:
         for part in message["content"] if isinstance(message["content"], list) else []:
             if part["type"] == "video_url":
-                data = base64.b64decode(part["video_url"]["url"].partition(",")[2])
-                with av.open(io.BytesIO(data)) as container:
-                    yield np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+                yield decoded(part["video_url"]["url"].partition(",")[2])
+
+
+@functools.lru_cache(64)
+def decoded(base64_mp4: str) -> Frames:
+    """Decode one clip; the same ones come again with every dimension."""
+    with av.open(io.BytesIO(base64.b64decode(base64_mp4))) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.uint8)

@@ -11,6 +11,7 @@ silence from becoming words.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -100,7 +101,7 @@ class FunASR:
             process = self._held.get("worker") or self._start()
             answer = _ask(process, {"audio": base64.b64encode(np.asarray(audio, "<f4").tobytes()).decode()})
             if answer is None:
-                self._held.pop("worker").wait()
+                _end(self._held.pop("worker"))
                 raise UnscorableError("not_transcribed", f"FunASR's process ended (exit code {process.returncode})")
         if "error" in answer:
             raise UnscorableError("not_transcribed", f"FunASR: {answer['error']}")
@@ -111,13 +112,7 @@ class FunASR:
         with self._lock:
             process = self._held.pop("worker", None)
         if process is not None:
-            _pipe(process.stdin).close()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            _pipe(process.stdout).close()
+            _end(process)
 
     def __enter__(self) -> FunASR:
         return self
@@ -139,11 +134,7 @@ class FunASR:
         answer = _ask(process, setup | {"device": self.device, "longest_segment_s": LONGEST_SEGMENT_S})
         if answer is None or "error" in answer:
             why = "it ended without a word" if answer is None else answer["error"]
-            self._held.pop("worker")
-            process.kill()
-            process.wait()
-            _pipe(process.stdin).close()
-            _pipe(process.stdout).close()
+            _end(self._held.pop("worker"))
             raise UsageError(
                 f"funasr: {command[0]} does not run FunASR ({why}). Name the interpreter of an environment with "
                 "`pip install funasr torch torchaudio`: python = PATH."
@@ -154,6 +145,18 @@ class FunASR:
 def _pipe(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let the process end by itself, or end it, and let go of its pipes."""
+    with contextlib.suppress(OSError):
+        _pipe(process.stdin).close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _pipe(process.stdout).close()
 
 
 def _ask(process: subprocess.Popen[str], message: dict[str, Any]) -> dict[str, Any] | None:
