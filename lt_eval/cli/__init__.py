@@ -14,6 +14,7 @@ import typer
 from lt_eval import __version__
 from lt_eval.cli.base import say
 from lt_eval.cli.data import data_app
+from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
 from lt_eval.cli.multiround import multiround
 from lt_eval.cli.report import report_
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(single)
 app.command()(multiround)
 app.command()(validate)
+app.command()(generate)
 app.command("report")(report_)
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")

@@ -96,6 +96,10 @@ class ReferenceGenerator:
                 "checkpoint in the layout of Wan2.1 with OmniAvatar's audio, and codec_weights, audio_weights and "
                 "text_encoder for the networks around it."
             )
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type == "str" and not isinstance(value, str):
+                raise SpecError(f"{item.name} is {value!r}; it must be a text.")
         if self.dtype not in ("float32", "bfloat16"):
             raise SpecError(f"dtype is {self.dtype!r}; it must be float32 or bfloat16.")
         if self.threads < 1:
