@@ -22,7 +22,7 @@ from lt_eval.datasets.scenarios import load_scenarios
 from lt_eval.errors import DatasetError, SampleError, SpecError, StoreError, reason_of
 from lt_eval.interfaces import HasFootnotes
 from lt_eval.protocols.rounds_answers import Stage, Units, hold, portrait_of, spoken_lines, take_in
-from lt_eval.protocols.rounds_judge import VLM, ask_judge, judge_options
+from lt_eval.protocols.rounds_judge import VLM, ask_judge, check_judge, judge_options
 from lt_eval.protocols.rounds_signals import DATASET, footnotes_of, measure_signals, plan_signals
 from lt_eval.protocols.rounds_spec import NO_JUDGE, RoundsSpec, SystemSpec
 from lt_eval.protocols.rounds_transcripts import transcribe
@@ -90,8 +90,11 @@ def run_rounds(
     signals = plan_signals(spec.metrics, {"weights": spec.weights, "device": spec.device, "seed": spec.seed})
     with RunStore(out) as store:
         _refuse_other_scenarios(out, spec)
+        if spec.judge.name != NO_JUDGE:
+            check_judge(spec.judge, out, judge_transport)
         systems = [(system, make_system(system, spec)) for system in spec.systems]
         manifest = _manifest(spec, scenarios, systems, signals.columns(), out)
+        _take_back_tables(out)
         write_manifest(out, manifest)
         held = _conversations(spec, systems, scenarios, out, progress, say)
         heard = transcribe(held, spec.transcriber, progress)
@@ -104,7 +107,6 @@ def run_rounds(
         )
         write_manifest(out, manifest)
         verdicts: tuple[Verdict, ...] = ()
-        (out / VERDICTS).unlink(missing_ok=True)
         if spec.judge.name != NO_JUDGE:
             judged = ask_judge(spec.judge, heard.conversations, out, progress, judge_transport)
             verdicts = judged.verdicts
@@ -174,6 +176,13 @@ def _refuse_other_scenarios(out: Path, spec: RoundsSpec) -> None:
             f"{out}: holds a run on other scenarios, or another version of them. Choose another --out, or delete that "
             "folder."
         )
+
+
+def _take_back_tables(out: Path) -> None:
+    """Remove what earlier settings were summarised to, until this run is finished."""
+    old = [out / name for name in ("summary.json", "statistics.json", VERDICTS, "report/index.html")]
+    for path in (*old, *out.glob("tables/*")):
+        path.unlink(missing_ok=True)
 
 
 def _manifest(

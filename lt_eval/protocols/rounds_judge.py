@@ -6,13 +6,14 @@ A judge under a registered name (kind "judges") or as module:Class is an object 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_eval.errors import SpecError
 from lt_eval.judge.options import JudgeOptions
-from lt_eval.registry import create
+from lt_eval.registry import create, load
 from lt_eval.report.rounds import JudgeInfo
 from lt_eval.spec import record_of, refuse_unknown
 
@@ -56,6 +57,30 @@ def judge_options(options: Mapping[str, Any]) -> JudgeOptions:
         lists[name] = tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(value)
     refuse_unknown(rest, {field.name for field in fields(JudgeOptions)}, "[judge]")
     return replace(record_of(JudgeOptions, rest, "judge"), **lists)
+
+
+def check_judge(choice: Choice, root: Path, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    """Find out whether the judge can be asked, before hours are spent on what it is to judge.
+
+    Raises:
+        UsageError: no server answers and none is remembered, or an option cannot be used.
+    """
+    if choice.name != VLM:
+        load("judges", choice.name)
+        return
+    from lt_eval.judge.panel import Panel
+    from lt_eval.judge.replies import ReplyStore
+    from lt_eval.judge.rubric import load_rubrics
+
+    options = judge_options(choice.options)
+    load_rubrics(options.prompts, options.dimensions)
+
+    async def facts() -> None:
+        with ReplyStore(root / REPLIES) as replies:
+            async with Panel(options, transport) as panel:
+                await panel.facts(replies)
+
+    asyncio.run(facts())
 
 
 def ask_judge(

@@ -28,9 +28,12 @@ def check_url(url: str) -> str:
 
     Raises:
         ValueError: it is no http address.
+        SpecError: it holds a password; as a ValueError it would be repeated beside the options.
     """
     if not re.match(r"https?://[^\s/]+", url):
         raise ValueError(f"url = {url!r} must be an address such as http://localhost:8000/v1")
+    if "@" in url.split("/")[2]:
+        raise SpecError("url holds a name or a password, and addresses stand in manifests. Use key_env instead.")
     return url.rstrip("/")
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from lt_eval.errors import DatasetError, SpecError, StoreError
+from lt_eval.errors import DatasetError, SpecError, StoreError, UsageError
 from lt_eval.media.decode import read_audio
 from lt_eval.media.probe import probe
 from lt_eval.media.waves import wav_bytes
 from lt_eval.protocols.multiround import RoundsOutcome, run_rounds
-from lt_eval.protocols.rounds_spec import build_rounds
+from lt_eval.protocols.rounds_judge import judge_options
+from lt_eval.protocols.rounds_spec import RoundsSpec, build_rounds
 from lt_eval.records import DIMENSIONS
 from lt_eval.report.rounds import read_rounds
+from lt_eval.spec import read_toml
 from tests.protocols.rounds_world import HERE, HOSTILE, TOY, Judge, texts_of, write_scenarios
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class World:
@@ -323,6 +330,25 @@ def test_finished_turns_are_a_method_like_any_other(world: World) -> None:
     assert judge.count == 3 * 9 + 2 * 4  # what is judged from the transcript is not asked where there is none
 
 
+def test_old_tables_go_when_a_run_begins_again(world: World) -> None:
+    world.run(Judge())
+    for name in ("summary.json", "statistics.json", "tables/table.md"):
+        (world.out / name).parent.mkdir(exist_ok=True)
+        (world.out / name).write_text("old")
+    world.run(seed=5)
+    left = [name for name in ("summary.json", "statistics.json", "tables/table.md") if (world.out / name).exists()]
+    assert left == [] and not (world.out / "verdicts.jsonl").exists()
+
+
+def test_a_judge_that_does_not_answer_is_told_before_anything_is_asked_of_a_system(world: World) -> None:
+    log = world.root / "log"
+    dead = Judge()
+    dead.transport = httpx.MockTransport(lambda request: httpx.Response(503))
+    with pytest.raises(UsageError, match="judge serve"):
+        world.run(dead, {"own": {"system": f"{HERE}:System", "options": {"log": str(log)}}})
+    assert not log.exists()
+
+
 # The specification ----------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +383,32 @@ def test_a_demo_needs_scenarios_that_are_marked(world: World) -> None:
 def test_what_a_specification_cannot_hold_is_refused(tables: dict[str, Any], finding: str) -> None:
     with pytest.raises(SpecError, match=finding):
         build_rounds(tables)
+
+
+def test_the_specifications_on_the_page_and_in_the_repository_are_accepted() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs" / "multiround.md").read_text(), flags=re.S)
+    page = build_rounds(tomllib.loads(block))
+    assert [system.name for system in page.systems] == ["ours", "sora2"]
+    table2 = build_rounds(read_toml(REPOSITORY / "benchmarks" / "multiround" / "table2.toml"))
+    assert judge_options(table2.judge.options).frames == "paper" and judge_options(page.judge.options).repeats == 3
+
+
+def test_every_key_of_a_specification_is_documented() -> None:
+    page = (REPOSITORY / "docs" / "multiround.md").read_text()
+    tables = {"systems": "system", "speaker": "speaker", "transcriber": "transcriber", "judge": "judge"}
+    names = {field.name for field in fields(RoundsSpec)} - {"execution"}
+    assert [n for n in sorted(names) if not re.search(rf"(?m)^(\[?{tables.get(n, n)}\b|{n} = )", page)] == []
+
+
+def test_a_password_in_an_address_is_refused(world: World) -> None:
+    options = {
+        "talker": "openai",
+        "talker_options": {"url": "http://me:secret@host/v1", "model": "m"},
+        "generator": TOY,
+    }
+    with pytest.raises(SpecError, match="key_env") as caught:
+        world.run(systems={"own": {"system": "reference", "options": options}})
+    assert "secret" not in str(caught.value) and not world.out.joinpath("multiround.json").exists()
 
 
 @pytest.mark.parametrize(

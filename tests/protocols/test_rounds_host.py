@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,10 +91,9 @@ def test_a_thread_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_the_system_raises_reaches_the_caller() -> None:
-    @contextmanager
-    def broken() -> Iterator[Slow]:
-        raise MemoryError("too large")
-        yield Slow()
+    class Broken(Slow):
+        def __call__(self) -> Any:
+            raise MemoryError("too large")
 
-    with pytest.raises(MemoryError, match="too large"), Host(broken, 1.0):
+    with pytest.raises(MemoryError, match="too large"), Host(Broken(), 1.0):
         pass
