@@ -13,6 +13,7 @@ import typer
 
 from lt_eval import __version__
 from lt_eval.cli.base import say
+from lt_eval.cli.bench import bench
 from lt_eval.cli.data import data_app
 from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
@@ -35,6 +36,7 @@ app.command()(single)
 app.command()(multiround)
 app.command()(validate)
 app.command()(generate)
+app.command()(bench)
 app.command("report")(report_)
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")

@@ -130,15 +130,10 @@ def causal(frames: int, grid: tuple[int, int], head_dim: int, stream: StreamConf
 
 def streaming(cache: KVCache) -> Attend:
     """Tokens of the current block see the cache, into which their own keys and values go first."""
+    turn = cache.rotation()
 
     def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        queries = rotate(queries, cache.query_rotation)
-        if cache.stream.rope == "absolute":
-            window = cache.update(layer, rotate(keys, cache.query_rotation), values)
-            return attention(queries, window.keys, window.values)
         window = cache.update(layer, keys, values)
-        count = window.keys.shape[1]
-        turn = cache.key_rotation.part(0, count)
-        return attention(queries, rotate(window.keys, turn), window.values)
+        return attention(rotate(queries, turn), window.keys, window.values)
 
     return attend

@@ -78,7 +78,13 @@ class CausalCodec(nn.Module):
     """A codec whose every layer looks only back in time, as two functions of a piece and a memory.
 
     `encode` and `decode` carry gradients; the streams do not. The module holds no state of a stream.
+
+    Attributes:
+        latents_at_once: how many latent frames `encode` and `decode` take at a time, which bounds their memory; None
+            takes a clip as one.
     """
+
+    latents_at_once: int | None = None
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -105,7 +111,16 @@ class CausalCodec(nn.Module):
         Raises:
             ValueError: the shape is another.
         """
-        return self.encode_piece(self.checked_video(video, cold=True), Memory())[0]
+        video = self.checked_video(video, cold=True)
+        count = 1 + video.shape[2] // self.temporal
+        at_once = self.latents_at_once or count
+        memory, latents = Memory(), []
+        for start in range(0, count, at_once):
+            # pixel frames up to latent frame n are those of a clip of n latent frames
+            begin, end = pixel_frames(start), pixel_frames(start + at_once)
+            piece, memory = self.encode_piece(video[:, :, begin:end], memory)
+            latents.append(piece)
+        return torch.cat(latents, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the frames of a clip.
@@ -119,7 +134,11 @@ class CausalCodec(nn.Module):
         Raises:
             ValueError: the shape is another.
         """
-        return self.decode_piece(self.checked_latents(latents), Memory())[0]
+        memory, frames = Memory(), []
+        for group in torch.split(self.checked_latents(latents), self.latents_at_once or latents.shape[2], 2):
+            piece, memory = self.decode_piece(group, memory)
+            frames.append(piece)
+        return torch.cat(frames, 2)
 
     def encoder(self) -> EncoderStream:
         """Return a new stream of frames into latents."""
@@ -128,6 +147,11 @@ class CausalCodec(nn.Module):
     def decoder(self) -> DecoderStream:
         """Return a new stream of latents into frames."""
         return DecoderStream(self)
+
+    @property
+    def published(self) -> nn.Module:
+        """The module whose state dict is laid out as files of this kind are."""
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
@@ -215,7 +239,17 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
         codec = _constructed(config)
     seeded_init(codec, seed)
+    if not isinstance(config, MiniCodecConfig):  # which is for processors, where it makes no difference
+        channels_last(codec)
     return codec.eval()
+
+
+def channels_last(codec: CausalCodec) -> None:
+    """Lay the kernels of a codec out as CUDA convolutions take them, once for all calls; loading keeps it so."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in codec.parameters():
+        if weight.ndim in layouts:
+            weight.data = weight.data.contiguous(memory_format=layouts[weight.ndim])
 
 
 def _constructed(config: CodecConfig) -> CausalCodec:
@@ -259,6 +293,7 @@ __all__ = [
     "DecoderStream",
     "Encoder",
     "EncoderStream",
+    "channels_last",
     "create_codec",
     "pixel_frames",
     "seeded_init",

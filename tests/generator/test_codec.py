@@ -76,7 +76,7 @@ def test_streamed_decoding_is_that_of_the_whole(codec: CausalCodec, pieces: list
     decoder = codec.decoder()
     streamed = [decoder.push(piece) for piece in torch.split(latents, pieces, 2)]
     assert [piece.shape[2] for piece in streamed] == [4 * n - 3 * (i == 0) for i, n in enumerate(pieces)]
-    torch.testing.assert_close(torch.cat(streamed, 2), codec.decode(latents), rtol=0, atol=2e-6)
+    torch.testing.assert_close(torch.cat(streamed, 2), codec.decode(latents), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("pieces", [[1, 4, 4, 4], [5, 8], [9, 4], [1, 12]])
@@ -85,7 +85,7 @@ def test_streamed_encoding_is_that_of_the_whole(encoding: CausalCodec, pieces: l
     video = some_video(encoding)
     encoder = encoding.encoder()
     streamed = torch.cat([encoder.push(piece) for piece in torch.split(video, pieces, 2)], 2)
-    torch.testing.assert_close(streamed, encoding.encode(video), rtol=0, atol=5e-6)
+    torch.testing.assert_close(streamed, encoding.encode(video), rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def test_later_latents_change_no_earlier_frame(codec: CausalCodec) -> None:
     changed = latents.clone()
     changed[:, :, 3:] += 1
     before, after = codec.decode(latents), codec.decode(changed)
-    torch.testing.assert_close(before[:, :, :9], after[:, :, :9], rtol=0, atol=2e-6)
+    torch.testing.assert_close(before[:, :, :9], after[:, :, :9], rtol=0, atol=2e-5)
     assert (before[:, :, 9:] - after[:, :, 9:]).abs().amax((0, 1, 3, 4)).min() > 1e-3
 
 
@@ -104,7 +104,7 @@ def test_later_frames_change_no_earlier_latent(encoding: CausalCodec) -> None:
     changed = video.clone()
     changed[:, :, 5:] *= -1
     before, after = encoding.encode(video), encoding.encode(changed)
-    torch.testing.assert_close(before[:, :, :2], after[:, :, :2], rtol=0, atol=5e-6)
+    torch.testing.assert_close(before[:, :, :2], after[:, :, :2], rtol=0, atol=2e-5)
     assert (before[:, :, 2:] - after[:, :, 2:]).abs().amax((0, 1, 3, 4)).min() > 1e-3
 
 
@@ -121,7 +121,7 @@ def test_what_was_shown_before_matters(codec: CausalCodec) -> None:
 def test_clips_of_a_batch_do_not_see_each_other(codec: CausalCodec) -> None:
     latents = some_latents(codec, batch=3)
     alone = torch.cat([codec.decode(one) for one in torch.split(latents, 1)])
-    torch.testing.assert_close(codec.decode(latents), alone, rtol=0, atol=2e-6)
+    torch.testing.assert_close(codec.decode(latents), alone, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ def test_streams_in_threads_do_not_interfere(codec: CausalCodec) -> None:
     for thread in threads:
         thread.join()
     for index, video in enumerate(expected):
-        torch.testing.assert_close(found[index], video, rtol=0, atol=2e-6)
+        torch.testing.assert_close(found[index], video, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
