@@ -224,6 +224,27 @@ def statistics_of(
     return RoundsStatistics(judged, corrected, within, overall)
 
 
+def agreement_of_judges(runs: Sequence[RoundsRun]) -> dict[str, float | None]:
+    """Return ordinal alpha a dimension, over the runs' judges, of the conversations that they have in common by name.
+
+    Each judge's repeats are averaged first. A dimension that only one of them was asked for is left out.
+    """
+    judged = [judged_of(run) for run in runs]
+    units = list(dict.fromkeys((m, s) for one in judged for m in one.methods for s in one.scenarios))
+    found: dict[str, float | None] = {}
+    for dimension in DIMENSIONS:
+        raters = []
+        for one in judged:
+            if dimension not in one.scores:
+                continue
+            samples = stats.sample_means(one.scores[dimension])
+            at = {(m, s): samples[i, j] for i, m in enumerate(one.methods) for j, s in enumerate(one.scenarios)}
+            raters.append([at.get(unit, np.nan) for unit in units])
+        if len(raters) > 1:
+            found[dimension] = stats.krippendorff_alpha(np.array(raters, dtype=np.float64))
+    return found
+
+
 def marks_of(one: DimensionStatistics) -> dict[int, str]:
     """Return which methods are "best" and "second" beyond chance: each must differ from its neighbours in rank.
 
@@ -231,17 +252,19 @@ def marks_of(one: DimensionStatistics) -> dict[int, str]:
     """
     values = [(p.value, i) for i, p in enumerate(one.pooled.percentiles) if p is not None]
     order = [i for _, i in sorted(values, key=lambda pair: (-pair[0], pair[1]))]
-    if len(order) < 2:
-        return {}
-    differs = {
-        frozenset((pair.method, pair.other)): pair.p_holm is not None and pair.p_holm < 0.05 for pair in one.pairs
-    }
-    if not differs.get(frozenset(order[:2])):
+    if len(order) < 2 or not _is_above(one, order[0], order[1]):
         return {}
     marks = {order[0]: "best"}
-    if len(order) == 2 or differs.get(frozenset(order[1:3])):
+    if len(order) == 2 or _is_above(one, order[1], order[2]):
         marks[order[1]] = "second"
     return marks
+
+
+def _is_above(one: DimensionStatistics, better: int, worse: int) -> bool:
+    """Whether the test of raw scores says what the percentiles say; on skewed scores the two can point apart."""
+    (pair,) = (each for each in one.pairs if {each.method, each.other} == {better, worse})
+    ahead = pair.raw is not None and (pair.raw.value > 0) == (pair.method == better)
+    return ahead and pair.p_holm is not None and pair.p_holm < 0.05
 
 
 def to_json(found: RoundsStatistics) -> dict[str, Any]:

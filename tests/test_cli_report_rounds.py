@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_several_runs_are_told_apart_in_one_table_but_have_no_page(root: Path) -
     page = lt_eval("report", "results/good", "results/bad", "--format", "html", "--out", "x", cwd=root)
     assert page.returncode == 2
     assert "name one folder" in page.stderr
+
+
+def test_two_judges_of_the_same_conversations_are_compared(root: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "second", scenarios=20)
+    assert other.manifest.judge is not None
+    write_manifest(other.folder, replace(other.manifest, judge=replace(other.manifest.judge, model="second-judge")))
+    done = lt_eval("report", root / "results" / "good", other.folder, "--format", "markdown", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = "Agreement of the judges Qwen3-VL-30B-A3B-Instruct, second-judge on the same conversations"
+    assert said in done.stdout
+    assert "EA 1.00" in done.stdout
 
 
 def test_a_finished_run_leaves_every_form_of_its_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,15 @@ from lt_eval import stats
 from lt_eval.errors import SpecError, UnjudgedError
 from lt_eval.records import DIMENSIONS, Cell, MethodInfo, Summary
 from lt_eval.report.rounds import RoundsRun
-from lt_eval.rounds_statistics import MISSING, coverage_of, judged_of, marks_of
+from lt_eval.rounds_statistics import (
+    MISSING,
+    Judged,
+    agreement_of_judges,
+    coverage_of,
+    judged_of,
+    marks_of,
+    statistics_of,
+)
 from lt_eval.rounds_summary import RoundsSummary, SummaryOptions, reference_pool, refuse_unjudged, summarise_rounds
 from tests.report.rounds_fixtures import write_run
 
@@ -87,6 +95,21 @@ def test_a_second_that_equals_the_third_is_not_marked(summary: RoundsSummary) ->
     assert marks_of(one) == {0: "best", 1: "second"}
     unclear = tuple(replace(p, p_holm=0.3) if (p.method, p.other) == (1, 2) else p for p in one.pairs)
     assert marks_of(replace(one, pairs=unclear)) == {0: "best"}
+
+
+def test_a_percentile_that_the_raw_scores_contradict_is_not_marked() -> None:
+    """All 3 against 45 % of 1 and 55 % of 5 beside a weak third: the percentile puts the lower mean first."""
+    scores = np.stack([np.full(100, 3.0), np.repeat([1.0, 5.0], [45, 55]), np.full(100, 1.0)])[..., None]
+    nothing = np.full((3, 100), np.nan)
+    judged = Judged(("a", "b", "c"), tuple(map(str, range(100))), {"EA": scores}, nothing, nothing)
+    one = statistics_of(judged, draws=20).dimensions["EA"]
+    percentiles = [p.value for p in one.pooled.percentiles if p is not None]
+    assert percentiles[0] > percentiles[1]
+    (pair,) = (p for p in one.pairs if (p.method, p.other) == (0, 1))
+    assert pair.raw is not None
+    assert pair.raw.value < 0
+    certain = replace(one, pairs=tuple(replace(p, p_holm=0.001) for p in one.pairs))
+    assert marks_of(certain) == {}
 
 
 def test_naive_marks_leave_the_ranking_to_the_values(run: RoundsRun) -> None:
@@ -220,6 +243,18 @@ def test_dimensions_that_were_not_asked_for_say_so(run: RoundsRun) -> None:
     assert cell(found.percentiles, "ours", "EA").note == "the judge was not asked for it"
     assert cell(found.percentiles, "ours", "OIE").value is not None
     refuse_unjudged(found)
+
+
+def test_two_judges_agree_as_far_as_their_scores_do(run: RoundsRun) -> None:
+    assert agreement_of_judges([run, run])["EA"] == pytest.approx(1)
+    contrary = tuple(replace(v, score=None if v.score is None else 6 - v.score) for v in run.verdicts)
+    against = agreement_of_judges([run, replace(run, verdicts=contrary)])["EA"]
+    assert against is not None
+    assert against < -0.5
+    assert run.manifest.judge is not None
+    part = replace(run, manifest=replace(run.manifest, judge=replace(run.manifest.judge, prompts={"EA": "x"})))
+    assert set(agreement_of_judges([run, part])) == {"EA"}
+    assert agreement_of_judges([run]) == {}
 
 
 def test_statistics_are_json_and_name_everything(summary: RoundsSummary) -> None:

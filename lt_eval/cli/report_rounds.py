@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -120,6 +120,8 @@ def report_rounds(
         return
     width = shutil.get_terminal_size().columns if format == "text" and out is None and sys.stdout.isatty() else None
     percentiles, raw = [s.percentiles for _, s in found], [s.raw for _, s in found]
+    if agreement := _agreement([run for run, _ in found]):
+        percentiles = [replace(each, footnotes=(*each.footnotes, agreement)) for each in percentiles]
     names = [folder.absolute().name for folder in folders]
     text = render_rounds(format, percentiles, raw, tidy=tidy, names=names, with_paper=beside, width=width)
     if out is None:
@@ -127,6 +129,20 @@ def report_rounds(
     else:
         report.write_text(out, text)
         say(f"Wrote {out}")
+
+
+def _agreement(runs: Sequence[RoundsRun]) -> str:
+    """Say how far judges agree, where the runs were judged by different ones."""
+    from lt_eval.rounds_statistics import agreement_of_judges
+
+    judges = [run.manifest.judge.model for run in runs if run.manifest.judge]
+    if len(judges) < len(runs) or len(set(judges)) < 2:
+        return ""
+    alphas = {name: alpha for name, alpha in agreement_of_judges(runs).items() if alpha is not None}
+    listed = ", ".join(f"{name} {alpha:.2f}" for name, alpha in alphas.items())
+    return (
+        f"Agreement of the judges {', '.join(judges)} on the same conversations, Krippendorff's α: {listed or 'none'}."
+    )
 
 
 def _summarised(folder: Path, choices: Choices) -> tuple[RoundsRun, RoundsSummary]:

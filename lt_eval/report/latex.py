@@ -152,7 +152,8 @@ def _characters(table: Table, row: TableRow, intervals: bool) -> int:
     widths = []
     for header, cell in zip(table.headers, row.cells, strict=True):
         value = len(cell.text) + (len(cell.coverage) if cell.coverage else 0)
-        small = len(cell.interval) * 0.6 if intervals else 0
+        signs = sum(cell.interval.count(sign) for sign in "+-")  # set in math mode, they are wider than a digit
+        small = (len(cell.interval) + signs) * 0.6 if intervals else 0
         head = max(map(len, _split(header))) + 2
         widths.append(max(head, value, small) + 1)
     return len(row.label) + len(row.model_size) + int(sum(widths))

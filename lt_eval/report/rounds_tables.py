@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lt_eval.errors import UsageError
@@ -65,5 +66,6 @@ def tables(
 ) -> list[Table]:
     """Return the percentiles' table, that of the raw means, and the differences where there are any."""
     found = [wide(percentiles, names=names, with_paper=with_paper), wide(raw, names=names)]
-    compared = differences(percentiles, names=names)
+    caption = "Paired differences of percentiles on the scenarios that all methods have, with 95 % intervals"
+    compared = replace(differences(percentiles, names=names), caption=caption)
     return [*found, compared] if compared.blocks else found

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lt_eval.report.table import wide
 from lt_eval.rounds_summary import RoundsSummary, SummaryOptions, summarise_rounds
 from tests.report.rounds_fixtures import NASTY, write_run
 from tests.report.test_html import Page
+from tests.report.test_latex import DOCUMENT
 
 QUICK = SummaryOptions(draws=100)
 
@@ -134,6 +137,21 @@ def test_every_row_of_a_latex_table_has_as_many_cells(summary: RoundsSummary) ->
         body = table.split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
         cells = {line.replace(r"\&", "").count("&") for line in body.splitlines() if line.endswith((r"\\", "pt]"))}
         assert len(cells - {0}) == 1, cells
+
+
+def test_latex_compiles_and_fits_the_page(summary: RoundsSummary, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    for percentiles, raw in (
+        (summary.percentiles, summary.raw),
+        (_renamed(summary.percentiles), _renamed(summary.raw)),
+    ):
+        content = render_rounds("latex", [percentiles], [raw], with_paper="all")
+        (tmp_path / "table.tex").write_text(DOCUMENT % content, encoding="utf-8")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Overfull" not in done.stdout
 
 
 def _renamed(summary: Summary) -> Summary:
