@@ -38,7 +38,7 @@ class BeforeTorchvision(MetaPathFinder):
 
             library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call,unused-ignore]
             for schema in OPERATORS:
-                library.define(schema)
+                library.define(schema)  # type: ignore[no-untyped-call]
             _defined.append(library)
         return None
 
