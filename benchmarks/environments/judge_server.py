@@ -10,6 +10,7 @@ The environment (3.5 GB) is built once into lt-eval's cache folder, the model be
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import signal
@@ -92,7 +93,12 @@ def serving(frames: str = "portable") -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with tempfile.NamedTemporaryFile(prefix="judge-server-", suffix=".log") as log:
         process = subprocess.Popen(
-            command(port, frames), env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command(port, frames),
+            env=environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         try:
             _wait(url, process, Path(log.name))
@@ -104,6 +110,12 @@ def serving(frames: str = "portable") -> Iterator[str]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its engine outlives it now and then
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the server when whoever started it is killed: Linux's prctl(PR_SET_PDEATHSIG)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ from typing import Any, Literal
 import numpy as np
 
 from lt_eval.judge.options import JudgeOptions
-from lt_eval.judge.prompt import SYSTEM
 from lt_eval.judge.replies import Reply, ReplyStore
 from lt_eval.judge.scoring import judge
 from lt_eval.media.encode import encode
@@ -97,11 +95,10 @@ def shared_prefix(url: str, model: str, talk: Conversation, side: int, clips: Pa
 
     options = JudgeOptions(url, side_px=side)
     made = [canonical_clip(turn.video, ClipRules.of(options), clips) for turn in talk.turns if turn.video]
-    body = {"model": model, "messages": messages_of(talk, [media_part(clip, options) for clip in made], None)}
-    counted = httpx.post(f"{url}/tokenize", json={**body, "add_generation_prompt": False}, timeout=300).json()
-    assert SYSTEM in body["messages"][0]["content"]
-    closing = len("<|im_end|>\n".replace("<|im_end|>", "x"))  # the end of the user's message, one token a byte
-    return int(counted["count"]) - closing
+    messages = messages_of(talk, [media_part(clip, options) for clip in made], None)
+    body = {"model": model, "messages": messages, "add_generation_prompt": False}
+    counted = httpx.post(f"{url}/tokenize", json=body, timeout=300).json()
+    return int(counted["count"]) - 2  # the end of the user's message and a line feed
 
 
 def report(facts: dict[str, Any], command: str) -> str:
@@ -186,4 +183,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -35,7 +35,8 @@ def noise(seed: int, seconds: float) -> Audio:
     rng = np.random.default_rng(seed)
     samples = round(16_000 * seconds)
     loud = 0.5 + 0.5 * np.sin(2 * np.pi * (2 + seed % 3) * np.arange(samples) / 16_000)
-    return (0.4 * loud * rng.standard_normal(samples).clip(-2, 2) / 2).astype(np.float32)
+    wave: Audio = (0.4 * loud * rng.standard_normal(samples).clip(-2, 2) / 2).astype(np.float32)
+    return wave
 
 
 @pytest.fixture(scope="module")

@@ -168,5 +168,5 @@ def videos(body: Body) -> Iterator[Frames]:
 @functools.lru_cache(64)
 def decoded(base64_mp4: str) -> Frames:
     """Decode one clip; the same ones come again with every dimension."""
-    with av.open(io.BytesIO(base64.b64decode(base64_mp4))) as container:
+    with av.open(io.BytesIO(base64.b64decode(base64_mp4)), "r") as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.uint8)

@@ -102,6 +102,11 @@ def test_the_shortest_clips_keep_their_frames_too(server: str, tmp_path: Path) -
     assert found.frame_pairs == (4, 4) and found.problems == ()
 
 
+def told(item: Conversation, more: str) -> Conversation:
+    """Return a conversation with more words in every answer."""
+    return replace(item, turns=tuple(replace(turn, transcript=f"{turn.transcript} {more}") for turn in item.turns))
+
+
 def cached_share(replies: list[Reply]) -> list[tuple[int, int]]:
     return [(reply.usage("cached_tokens") or 0, reply.usage("prompt_tokens") or 0) for reply in replies]
 
@@ -109,13 +114,11 @@ def cached_share(replies: list[Reply]) -> list[tuple[int, int]]:
 def test_eight_of_nine_requests_find_everything_before_the_rubric_cached(
     server: str, talks: list[Conversation], tmp_path: Path
 ) -> None:
-    fresh = replace(
-        talks[2], turns=tuple(replace(turn, transcript=f"{turn.transcript} today") for turn in talks[2].turns)
-    )
+    fresh = told(talks[2], "today")
     with ReplyStore(tmp_path / "last.sqlite") as replies:
         judge([fresh], options(server, seed=1), replies, clips=tmp_path)
         last = list(replies)
-    other = replace(fresh, turns=tuple(replace(turn, transcript=f"{turn.transcript} or not") for turn in fresh.turns))
+    other = told(talks[2], "or not")
     with ReplyStore(tmp_path / "first.sqlite") as replies:
         judge([other], options(server, seed=1, order="rubric-first"), replies, clips=tmp_path)
         first = list(replies)
@@ -148,7 +151,7 @@ def test_babble_is_no_score(server: str, talks: list[Conversation], tmp_path: Pa
 def test_a_conversation_too_long_for_the_server_is_told_once(
     server: str, talks: list[Conversation], tmp_path: Path
 ) -> None:
-    long = replace(talks[0], turns=tuple(replace(turn, transcript="word " * 12_000) for turn in talks[0].turns))
+    long = told(talks[0], "word " * 12_000)
     with ReplyStore(tmp_path / "replies.sqlite") as replies:
         (verdict,) = judge([long], options(server, dimensions=("SR",)), replies, clips=tmp_path)
         assert len(replies) == 0

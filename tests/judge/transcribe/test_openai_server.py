@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import wave
+from typing import Any
 
 import httpx
 import numpy as np
@@ -30,11 +31,9 @@ class Server:
         return answer
 
 
-def hear(server: Server, **options: object) -> str:
-    made = OpenAITranscriber(
-        "http://asr.test/v1", "whisper", transport=server.transport, sleep=lambda s: None, **options
-    )  # type: ignore[arg-type]
-    return made.transcribe(tone(0, 0.5))
+def hear(server: Server, **options: Any) -> str:
+    chosen: dict[str, Any] = {"transport": server.transport, "sleep": lambda seconds: None, **options}
+    return OpenAITranscriber("http://asr.test/v1", "whisper", **chosen).transcribe(tone(0, 0.5))
 
 
 def test_a_sound_goes_as_a_wav_file_and_its_words_come_back() -> None:
