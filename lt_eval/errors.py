@@ -6,6 +6,7 @@
     │   ├── UnknownNameError        no metric, dataset, generator ... of that name
     │   ├── MissingExtraError       an optional dependency is not installed
     │   ├── DatasetError            a data set is absent, incomplete or changed
+    │   ├── ConditionError          a portrait, audio or prompt that no generator can be driven with
     │   ├── WeightsError            a weight file is absent, damaged or not the published one
     │   └── StoreError              a run folder cannot be used
     │       ├── RunBusyError        another process is writing to it
@@ -57,6 +58,10 @@ class MissingExtraError(UsageError):
 
 class DatasetError(UsageError):
     """A data set is absent, incomplete, or not what its manifest says."""
+
+
+class ConditionError(UsageError):
+    """A portrait, audio or prompt that a generator cannot be driven with."""
 
 
 class WeightsError(UsageError):
