@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_eval.generator.audio_config import AudioConfig
@@ -30,7 +30,7 @@ from lt_eval.generator.wav2vec2_weights import from_public
 from lt_eval.paths import cache_dir
 from lt_eval.testing.fakes import toy_speech
 
-PACKAGES = ("transformers==5.16.1", "huggingface-hub==1.25.1", "tokenizers==0.23.1")
+PACKAGES = ("transformers==5.16.1", "huggingface-hub==1.33.0", "tokenizers==0.23.3")
 LIMIT = 1e-4
 
 FULL = AudioConfig("wav2vec2")
@@ -92,6 +92,18 @@ def published(config: AudioConfig, seed: int) -> Any:
     return theirs
 
 
+class Resampled(nn.Module):
+    """Their convolutions, interpolated to the frames of a video before anything else sees them."""
+
+    def __init__(self, convolutions: nn.Module, frames: int) -> None:
+        super().__init__()
+        self.convolutions, self.frames = convolutions, frames
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """[B, N] -> [B, C, frames]."""
+        return F.interpolate(self.convolutions(sound), size=self.frames, mode="linear", align_corners=True)
+
+
 def against_transformers(name: str, config: AudioConfig, seconds: float) -> list[Comparison]:
     """Compare hidden states at the rate of the convolutions, and features at two video rates."""
     theirs = published(config, seed=1)
@@ -102,12 +114,12 @@ def against_transformers(name: str, config: AudioConfig, seconds: float) -> list
         steps = out.last_hidden_state.shape[1]
         wanted = torch.cat([out.last_hidden_state, *out.hidden_states], dim=2)
         found = [compare(f"{name}, {steps} steps", ours(sound, steps), wanted)]
-        features = theirs.feature_extractor(sound)
+        steps_of = theirs.feature_extractor
         for fps in (16, 25):
             frames = round(seconds * fps)
-            resampled = F.interpolate(features, size=frames, mode="linear", align_corners=True).transpose(1, 2)
-            states = theirs.encoder(theirs.feature_projection(resampled)[0], output_hidden_states=True)
-            wanted = torch.cat([states.last_hidden_state, *states.hidden_states], dim=2)
+            theirs.feature_extractor = Resampled(steps_of, frames)
+            out = theirs(sound, output_hidden_states=True)
+            wanted = torch.cat([out.last_hidden_state, *out.hidden_states], dim=2)
             found.append(compare(f"{name}, {fps} fps", ours(sound, frames), wanted))
     return found
 

@@ -119,13 +119,14 @@ class AudioStream:
         stop = self._timeline.frames(block).stop + self._encoder.config.look_ahead_frames
         return max(0, self._timeline.sample(stop) - self._end)
 
-    def end_at(self, block: int) -> None:
-        """End the stream with a block, the last of a turn; the next turn's audio begins right after it.
+    def align(self, block: int) -> None:
+        """End the turn where a block begins, which will be the first of the next turn.
 
-        Silence fills it up, and stands for what its features may hear beyond. Less than half a video frame too much is
-        dropped, so that picture and sound do not drift apart from turn to turn.
+        Silence fills up what is missing until there, and stands for what the last blocks may hear beyond. What is too
+        much is dropped: less than half a video frame, so that picture and sound do not drift apart from turn to turn,
+        or all that a cancelled turn has not said.
         """
-        end = self._timeline.sample(self._timeline.frames(block).stop)
+        end = self._timeline.sample(self._timeline.frames(block).start)
         if end > self._end:
             self.push(np.zeros(end - self._end, np.float32))
         elif end < self._end:

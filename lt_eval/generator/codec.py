@@ -78,14 +78,17 @@ class CausalCodec(nn.Module):
     """A codec whose every layer looks only back in time, as two functions of a piece and a memory.
 
     `encode` and `decode` carry gradients; the streams do not. The module holds no state of a stream.
+
+    Attributes:
+        latents_at_once: how many latent frames `encode` and `decode` take at a time, which bounds their memory; None
+            takes a clip as one.
     """
 
-    latent_channels: int
-    spatial: int
-    temporal: int
+    latents_at_once: int | None = None
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
+        self.config = config
         self.latent_channels, self.spatial, self.temporal = config.latent_channels, config.spatial, config.temporal
 
     @abstractmethod
@@ -108,7 +111,16 @@ class CausalCodec(nn.Module):
         Raises:
             ValueError: the shape is another.
         """
-        return self.encode_piece(self.checked_video(video, cold=True), Memory())[0]
+        video = self.checked_video(video, cold=True)
+        count = 1 + video.shape[2] // self.temporal
+        at_once = self.latents_at_once or count
+        memory, latents = Memory(), []
+        for start in range(0, count, at_once):
+            # pixel frames up to latent frame n are those of a clip of n latent frames
+            begin, end = pixel_frames(start), pixel_frames(start + at_once)
+            piece, memory = self.encode_piece(video[:, :, begin:end], memory)
+            latents.append(piece)
+        return torch.cat(latents, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the frames of a clip.
@@ -122,7 +134,11 @@ class CausalCodec(nn.Module):
         Raises:
             ValueError: the shape is another.
         """
-        return self.decode_piece(self.checked_latents(latents), Memory())[0]
+        memory, frames = Memory(), []
+        for group in torch.split(self.checked_latents(latents), self.latents_at_once or latents.shape[2], 2):
+            piece, memory = self.decode_piece(group, memory)
+            frames.append(piece)
+        return torch.cat(frames, 2)
 
     def encoder(self) -> EncoderStream:
         """Return a new stream of frames into latents."""
@@ -131,6 +147,11 @@ class CausalCodec(nn.Module):
     def decoder(self) -> DecoderStream:
         """Return a new stream of latents into frames."""
         return DecoderStream(self)
+
+    @property
+    def published(self) -> nn.Module:
+        """The module whose state dict is laid out as files of this kind are."""
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
@@ -215,17 +236,25 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
 
     No global random state is read or changed.
     """
-    # only the codec that is asked for is imported
-    if isinstance(config, MiniCodecConfig):
-        from lt_eval.generator.mini_codec import MiniCodec as Kind
-    elif isinstance(config, TinyCodecConfig):
-        from lt_eval.generator.tiny_decoder import TinyCodec as Kind  # type: ignore[assignment]
-    else:
-        from lt_eval.generator.wan_vae import WanVae as Kind  # type: ignore[assignment]
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
-        codec: CausalCodec = Kind(config)  # type: ignore[arg-type]
+        codec = _constructed(config)
     seeded_init(codec, seed)
-    return codec.to(memory_format=torch.channels_last).eval()
+    return codec.eval()
+
+
+def _constructed(config: CodecConfig) -> CausalCodec:
+    """Return the module of a configuration; only that codec's file is imported."""
+    if isinstance(config, MiniCodecConfig):
+        from lt_eval.generator.mini_codec import MiniCodec
+
+        return MiniCodec(config)
+    if isinstance(config, TinyCodecConfig):
+        from lt_eval.generator.tiny_decoder import TinyCodec
+
+        return TinyCodec(config)
+    from lt_eval.generator.wan_vae import WanVae
+
+    return WanVae(config)
 
 
 def seeded_init(codec: CausalCodec, seed: int) -> None:

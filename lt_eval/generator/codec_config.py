@@ -104,8 +104,8 @@ class WanCodecConfig:
             raise SpecError(f"codec: sizes must be positive and dim even, given {self}.")
         if not len(self.mean) == len(self.std) == self.latent_channels or min(self.std) <= 0:
             raise SpecError(
-                f"codec: {self.latent_channels} latent_channels, {len(self.mean)} values of mean and {len(self.std)} of "
-                "std; give one positive std and one mean a channel."
+                f"codec: {self.latent_channels} latent_channels, {len(self.mean)} values of mean and {len(self.std)} "
+                "of std; give one positive std and one mean a channel."
             )
 
     @property

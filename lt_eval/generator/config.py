@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lt_eval.errors import SpecError
+from lt_eval.generator.audio_config import AudioConfig
+from lt_eval.generator.codec_config import CodecConfig
 
 VIDEO_FRAMES_PER_LATENT = 4
 """Temporal compression of the codecs: latent frame 0 is one video frame, each later one is four."""
@@ -148,64 +150,47 @@ class StreamConfig:
         return self.window_blocks
 
 
-MINI_MODEL = ModelConfig(
-    dim=256,
-    layers=6,
-    heads=4,
-    ffn_dim=1024,
-    latent_channels=16,
-    text_dim=64,
-    text_tokens=8,
-    freq_dim=128,
-    audio_features=256,
-    audio_hidden=64,
-    audio_layers=(1, 2, 3, 4),
-    prompt_table=1024,
-)
-"""7.1 M parameters. Audio: eight log-mel rows of 32 bands a video frame."""
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """A whole generator.
 
-NANO_MODEL = ModelConfig(
-    dim=32,
-    layers=2,
-    heads=2,
-    ffn_dim=64,
-    latent_channels=16,
-    text_dim=16,
-    text_tokens=4,
-    freq_dim=16,
-    audio_features=256,
-    audio_hidden=8,
-    audio_layers=(0, 1),
-    prompt_table=64,
-)
-"""For tests."""
+    Attributes:
+        name: of the preset that it was made from.
+        model: the transformer.
+        stream: how it streams.
+        codec: pixels to latents and back.
+        audio: what it hears.
+        size: side of the square frame in pixels.
+        fps: video frames a second at which it speaks in time with its audio.
+    """
 
-LIVETALK_1_3B_MODEL = ModelConfig(
-    dim=1536,
-    layers=30,
-    heads=12,
-    ffn_dim=8960,
-    latent_channels=16,
-    text_dim=4096,
-    text_tokens=512,
-    freq_dim=256,
-    audio_features=14 * 768,
-    audio_hidden=32,
-    audio_layers=tuple(range(2, 16)),
-)
-"""Wan2.1-T2V-1.3B with OmniAvatar's audio: wav2vec2-base's 13 hidden states and its last one again, a video frame."""
+    name: str
+    model: ModelConfig
+    stream: StreamConfig
+    codec: CodecConfig
+    audio: AudioConfig
+    size: int
+    fps: float
 
-TEACHER_14B_MODEL = ModelConfig(
-    dim=5120,
-    layers=40,
-    heads=40,
-    ffn_dim=13824,
-    latent_channels=16,
-    text_dim=4096,
-    text_tokens=512,
-    freq_dim=256,
-    audio_features=14 * 768,
-    audio_hidden=32,
-    audio_layers=tuple(range(2, 21)),
-)
-"""Wan2.1-T2V-14B with OmniAvatar's audio."""
+    def __post_init__(self) -> None:
+        if self.model.latent_channels != self.codec.latent_channels:
+            raise SpecError(
+                f"model.latent_channels is {self.model.latent_channels} and codec.latent_channels "
+                f"{self.codec.latent_channels}; they must be equal."
+            )
+        if self.model.audio_hidden and self.model.audio_features != self.audio.frame_dim:
+            raise SpecError(
+                f"model.audio_features is {self.model.audio_features} and the audio has "
+                f"{self.audio.frame_dim} features a video frame; they must be equal."
+            )
+        rows, columns = self.model.patch[1:]
+        for step in (rows * self.codec.spatial, columns * self.codec.spatial):
+            if self.size < step or self.size % step:
+                raise SpecError(f"size is {self.size}; it must be a multiple of {step} (a token of the transformer).")
+        if not 1 <= self.fps <= 120:
+            raise SpecError(f"fps is {self.fps:g}; it must lie in 1..120.")
+
+    @property
+    def latent_side(self) -> int:
+        """Rows, and columns, of a latent frame."""
+        return self.size // self.codec.spatial

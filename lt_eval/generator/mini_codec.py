@@ -9,12 +9,13 @@ of a block are those of the frame before (Lin et al., TSM, arXiv 1811.08383, the
 No layer normalises over positions or frames, so a crop of a clip is coded as the clip is (away from the borders) and a
 stream as a whole. Train on crops: cost is proportional to pixels.
 
-Frames are folded into the batch, [B*T, C, H, W] in channels-last order, which is what oneDNN and cuDNN take fastest.
-The video that comes out has that order too: as [B, T, H, W, 3] it is contiguous, as pictures are written.
+Inside, everything is [B, T, H, W, C], contiguous: frames of pictures as they are written. Seen as [B*T, C, H, W] that
+is channels-last order, which oneDNN and cuDNN take fastest, and time is joined and cut without moving values about.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,57 +32,72 @@ _REACH = 2
 """Latent frames back that a convolution in time sees."""
 
 
-def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return a 1x1 convolution of [N, C, H, W] in channels-last order.
+class Conv(nn.Conv2d):
+    """A convolution of each frame of [B, T, H, W, C]; positions outside of the picture are zero.
 
-    Rows become the batch: on one thread torch leaves 1x1 convolutions of fewer than 16 pictures to a matrix product that
-    takes twice as long as oneDNN's.
+    Attributes:
+        ends_branch: begin small, see `seeded_init`.
     """
-    count, _, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(count * height, 1, width, -1).permute(0, 3, 1, 2)
-    return conv(rows).permute(0, 2, 3, 1).reshape(count, height, width, -1).permute(0, 3, 1, 2)
+
+    def __init__(
+        self, width: int, outputs: int, kernel: int = 3, *, stride: int = 1, ends_branch: bool = False
+    ) -> None:
+        super().__init__(width, outputs, kernel, stride=stride, padding=kernel // 2)
+        self.ends_branch = ends_branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, T, H / stride, W / stride, outputs]."""
+        batch, frames, height, width, _ = x.shape
+        if self.kernel_size == (1, 1):
+            # rows as the batch: on one thread torch leaves 1x1 convolutions of fewer than 16 pictures to a matrix
+            # product that takes twice as long as oneDNN's
+            pictures = x.reshape(-1, 1, width, x.shape[4])
+        else:
+            pictures = x.reshape(-1, height, width, x.shape[4])
+        y = super().forward(pictures.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        step = self.stride[0]
+        return y.reshape(batch, frames, -(-height // step), -(-width // step), self.out_channels)
 
 
 def depth_to_space(x: Tensor, side: int) -> Tensor:
-    """Return [N, C, H*side, W*side] of [N, side*side*C, H, W], both channels-last.
+    """Return [B, T, H*side, W*side, C] of [B, T, H, W, side*side*C].
 
     The channels are (row, column, C): unlike those of `pixel_shuffle` they lie together before and after, so that runs
     are moved and not single values.
     """
-    x = x.permute(0, 2, 3, 1).unflatten(3, (side, side, -1))  # [N, H, W, side, side, C]
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height, width, side, side, channels // side**2).transpose(3, 4)
+    return x.reshape(batch, frames, height * side, width * side, -1)
 
 
 def space_to_depth(x: Tensor, side: int) -> Tensor:
-    """Return [N, side*side*C, H, W] of [N, C, H*side, W*side]: the inverse of `depth_to_space`."""
-    x = x.permute(0, 2, 3, 1).unflatten(2, (-1, side)).unflatten(1, (-1, side))  # [N, H, side, W, side, C]
-    return x.transpose(2, 3).flatten(3, 5).permute(0, 3, 1, 2)
+    """Return [B, T, H, W, side*side*C] of [B, T, H*side, W*side, C]: the inverse of `depth_to_space`."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height // side, side, width // side, side, channels).transpose(3, 4)
+    return x.reshape(batch, frames, height // side, width // side, -1)
 
 
-def _ends_branch(conv: nn.Conv2d) -> nn.Conv2d:
-    conv.ends_branch = True  # type: ignore[assignment]  # read by `seeded_init`
-    return conv
-
-
-def _fold(x: Tensor) -> Tensor:
-    """Return [B*T, C, H, W], channels-last, of [B, T, C, H, W]."""
-    return x.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
+def depth_to_time(x: Tensor, count: int) -> Tensor:
+    """Return [B, F*count, H*2, W*2, C] of [B, F, H, W, count*4*C], channels being (frame, row, column, C)."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height, width, count, 2, 2, channels // (4 * count))
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, frames * count, height * 2, width * 2, -1)
 
 
 class LatentBlock(nn.Module):
-    """x + conv3x3(relu(mix(relu(x)))): the mixing takes this position of this latent frame and the two before."""
+    """x + conv3x3(relu(mix(relu(x)))): the mixing takes this position of this latent frame and of the two before."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d((_REACH + 1) * width, width, 1)
-        self.conv = _ends_branch(nn.Conv2d(width, width, 3, padding=1))
+        self.mix = Conv((_REACH + 1) * width, width, 1)
+        self.conv = Conv(width, width, ends_branch=True)
 
-    def forward(self, x: Tensor, frames: int, walk: Walk) -> Tensor:
-        """Return [B*F, width, h, w]."""
-        pieces = lengthen(x.unflatten(0, (-1, frames)), _REACH, walk, dim=1)  # [B, F + 2, width, h, w]
-        taps = [pieces[:, back : back + frames] for back in range(_REACH + 1)]
-        y = pointwise(self.mix, F.relu(_fold(torch.cat(taps, 2)), inplace=True))
-        return x + self.conv(F.relu(y, inplace=True))
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return [B, F, h, w, width]."""
+        longer = lengthen(x, _REACH, walk, dim=1)
+        taps = torch.cat([longer[:, back : back + x.shape[1]] for back in range(_REACH + 1)], 4)
+        y: Tensor = self.conv(F.relu(self.mix(F.relu(taps, inplace=True)), inplace=True))
+        return x + y
 
 
 class FrameBlock(nn.Module):
@@ -90,15 +106,25 @@ class FrameBlock(nn.Module):
     def __init__(self, width: int, shift: int) -> None:
         super().__init__()
         self.moved = width // shift
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = _ends_branch(nn.Conv2d(width, width, 3, padding=1))
+        self.first = Conv(width, width)
+        self.second = Conv(width, width, ends_branch=True)
 
-    def forward(self, x: Tensor, frames: int, walk: Walk) -> Tensor:
-        """Return [B*T, width, H, W]."""
-        moved, kept = x[:, : self.moved], x[:, self.moved :]
-        before = _fold(lengthen(moved.unflatten(0, (-1, frames)), 1, walk, dim=1)[:, :frames])
-        y = F.relu(torch.cat([before, kept], 1), inplace=True)
-        return x + self.second(F.relu(self.first(y), inplace=True))
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return [B, T, H, W, width]."""
+        before = lengthen(x[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
+        y = F.relu(torch.cat([before, x[..., self.moved :]], 4), inplace=True)
+        y = self.second(F.relu(self.first(y), inplace=True))
+        return x + y
+
+
+class Stage(nn.ModuleList):
+    """Blocks one after another."""
+
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return what the last block returns, or x where there are none."""
+        for block in self:
+            x = block(x, walk)
+        return x
 
 
 class MiniEncoder(nn.Module):
@@ -108,36 +134,28 @@ class MiniEncoder(nn.Module):
         super().__init__()
         widths, blocks = config.widths[::-1], config.encoder_blocks[::-1]
         self.patch, self.temporal = config.patch, config.temporal
-        self.stem = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1)
+        self.stem = Conv(3 * config.patch**2, widths[0])
         self.stages = nn.ModuleList(
-            nn.ModuleList(FrameBlock(width, config.shift) for _ in range(count))
+            Stage(FrameBlock(width, config.shift) for _ in range(count))
             for width, count in zip(widths[:-1], blocks[:-1], strict=True)
         )
-        self.down = nn.ModuleList(
-            nn.Conv2d(width, after, 3, stride=2, padding=1)
-            for width, after in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.pack = nn.Conv2d(config.temporal * widths[-1], widths[-1], 1)
-        self.latent = nn.ModuleList(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
-        self.head = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.down = nn.ModuleList(Conv(width, after, stride=2) for width, after in itertools.pairwise(widths))
+        self.pack = Conv(config.temporal * widths[-1], widths[-1], 1)
+        self.latent = Stage(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
+        self.head = Conv(widths[-1], 2 * config.latent_channels)
 
     def forward(self, video: Tensor, walk: Walk) -> Tensor:
         """Return [B, 2C, F, h, w] of [B, 3, T, H, W]."""
-        batch, frames = video.shape[0], video.shape[2]
-        x = self.stem(space_to_depth(_fold(video.transpose(1, 2)), self.patch))
+        x = self.stem(space_to_depth(video.permute(0, 2, 3, 4, 1), self.patch))
         for stage, down in zip(self.stages, self.down, strict=True):
-            for block in stage:  # type: ignore[union-attr]
-                x = block(x, frames, walk)
-            x = down(F.relu(x))
-        x = x.unflatten(0, (batch, frames))
+            x = down(F.relu(stage(x, walk)))
         if walk.cold:  # the first frame stands for four
             x = torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
-        latent_frames = x.shape[1] // self.temporal
-        x = _fold(x.unflatten(1, (latent_frames, self.temporal)).flatten(2, 3))  # [B*F, 4 widths, h, w]
-        x = pointwise(self.pack, F.relu(x))
-        for block in self.latent:
-            x = block(x, latent_frames, walk)
-        return self.head(F.relu(x)).unflatten(0, (batch, latent_frames)).transpose(1, 2)
+        batch, frames, height, width, channels = x.shape
+        x = x.reshape(batch, frames // self.temporal, self.temporal, height, width, channels).permute(0, 1, 3, 4, 2, 5)
+        x = self.pack(F.relu(x.reshape(batch, frames // self.temporal, height, width, -1)))
+        moments: Tensor = self.head(F.relu(self.latent(x, walk)))
+        return moments.permute(0, 4, 1, 2, 3)
 
 
 class MiniDecoder(nn.Module):
@@ -147,43 +165,27 @@ class MiniDecoder(nn.Module):
         super().__init__()
         widths, blocks = config.widths, config.decoder_blocks
         self.patch, self.temporal = config.patch, config.temporal
-        self.stem = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.latent = nn.ModuleList(LatentBlock(widths[0]) for _ in range(blocks[0]))
-        outputs = (config.temporal * 4 * widths[1], *(4 * width for width in widths[2:]))
-        self.up = nn.ModuleList(nn.Conv2d(width, out, 1) for width, out in zip(widths[:-1], outputs, strict=True))
+        self.stem = Conv(config.latent_channels, widths[0])
+        self.latent = Stage(LatentBlock(widths[0]) for _ in range(blocks[0]))
+        self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1)
+        self.up = nn.ModuleList(Conv(width, 4 * after, 1) for width, after in itertools.pairwise(widths[1:]))
         self.stages = nn.ModuleList(
-            nn.ModuleList(FrameBlock(width, config.shift) for _ in range(count))
+            Stage(FrameBlock(width, config.shift) for _ in range(count))
             for width, count in zip(widths[1:], blocks[1:], strict=True)
         )
-        self.head = nn.Conv2d(widths[-1], 3 * config.patch**2, 3, padding=1)
+        self.head = Conv(widths[-1], 3 * config.patch**2)
 
     def forward(self, latents: Tensor, walk: Walk) -> Tensor:
         """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
-        batch, frames = latents.shape[0], latents.shape[2]
-        x = self.stem(_fold(latents.transpose(1, 2)).contiguous(memory_format=torch.channels_last))
-        for block in self.latent:
-            x = block(x, frames, walk)
-        for index, (up, stage) in enumerate(zip(self.up, self.stages, strict=True)):
-            x = pointwise(up, F.relu(x))
-            if index == 0:
-                x, frames = self._in_time(x, batch, cold=walk.cold)
-            else:
-                x = depth_to_space(x, 2)
-            for block in stage:  # type: ignore[union-attr]
-                x = block(x, frames, walk)
-        x = depth_to_space(self.head(F.relu(x)), self.patch)
-        return x.unflatten(0, (batch, frames)).transpose(1, 2)
-
-    def _in_time(self, x: Tensor, batch: int, *, cold: bool) -> tuple[Tensor, int]:
-        """Return four frames, at twice the side, of the channels of each latent frame, and how many there are.
-
-        Of the very first latent frame it is the last one only, the frame that the four would end with.
-        """
-        x = x.permute(0, 2, 3, 1).unflatten(3, (self.temporal, 2, 2, -1))  # [B*F, h, w, 4, 2, 2, C]
-        x = x.permute(0, 3, 1, 4, 2, 5, 6).flatten(4, 5).flatten(2, 3)  # [B*F, 4, 2h, 2w, C]
-        x = x.unflatten(0, (batch, -1)).flatten(1, 2)
-        x = x[:, self.temporal - 1 :] if cold else x
-        return x.flatten(0, 1).permute(0, 3, 1, 2), x.shape[1]
+        x = self.latent(self.stem(latents.permute(0, 2, 3, 4, 1)), walk)
+        x = depth_to_time(self.to_frames(F.relu(x)), self.temporal)
+        if walk.cold:  # of the first four frames only the last one is shown
+            x = x[:, self.temporal - 1 :]
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                x = depth_to_space(self.up[index - 1](F.relu(x)), 2)
+            x = stage(x, walk)
+        return depth_to_space(self.head(F.relu(x)), self.patch).permute(0, 4, 1, 2, 3)
 
 
 class MiniCodec(CausalCodec):
@@ -199,7 +201,7 @@ class MiniCodec(CausalCodec):
 
     def __init__(self, config: MiniCodecConfig) -> None:
         super().__init__(config)
-        self.config = config
+
         self.encode_net = MiniEncoder(config)
         self.decode_net = MiniDecoder(config)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))

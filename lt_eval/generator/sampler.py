@@ -6,6 +6,7 @@ A noisy latent is x = (1 - sigma) clean + sigma noise; the model predicts the ve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -266,7 +267,7 @@ def sample_sequence(
     x = draw_noise((*reference.shape[:2], frames, *reference.shape[3:]), generators, model.device)  # [B, C, F, h, w]
     sigmas = [*shifted_sigmas(steps, shift), 0.0]
     kept: list[tuple[float, Tensor]] = []
-    for step, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
         x = anchor(x, reference, stream, block=0)
         if step in keep:
             kept.append((sigma, x))

@@ -39,7 +39,7 @@ def stream(encoder: AudioEncoder, speech: Audio, sizes: list[int], timeline: Tim
         while block < count and not audio.lacking(block):
             found.append(audio.features(block))
             block += 1
-    audio.end_at(count - 1)
+    audio.align(count)
     found += [audio.features(late) for late in range(block, count)]
     return torch.cat(found)
 
@@ -101,7 +101,7 @@ def test_the_next_turn_begins_where_the_last_block_ended(config: AudioConfig) ->
     for turn, samples in enumerate((9 * 640 + 300, 12 * 640 - 200, 12 * 640 + 319)):
         audio.push(np.full(samples, 0.1, np.float32))
         audio.features(turn)
-        audio.end_at(turn)
+        audio.align(turn + 1)
         assert audio.end == TIMELINE.sample(TIMELINE.frames(turn).stop)
 
 

