@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
 	$(BIN)/python benchmarks/parity/sync.py
+	$(BIN)/python benchmarks/parity/codecs.py
 	$(BIN)/python benchmarks/parity/audio.py
 
 # The optional packages too: with them no test of the executors and decoders is skipped.

@@ -31,6 +31,9 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "folder": "lt_eval.datasets.folder:Folder",
         "hdtf": "lt_eval.datasets.prepared:HDTF",
     },
+    "generators": {
+        "reference": "lt_eval.generator.reference:ReferenceGenerator",
+    },
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}

@@ -109,8 +109,8 @@ def report(found: list[Found], config: AudioConfig, seconds: float, fps: float, 
         "",
         f"    {command}",
         "",
-        f"{date.today()}, {platform.machine()} CPU, torch {torch.__version__}, one thread. wav2vec2 with {config.layers} "
-        f"layers of {config.hidden}, seeded weights (nothing trained), {seconds:g} s of the procedural talker's speech, "
+        f"{date.today()}, {platform.machine()} CPU, torch {torch.__version__}, one thread. wav2vec2 with "
+        f"{config.layers} layers of {config.hidden}, seeded weights (nothing trained), {seconds:g} s of the procedural talker's speech, "
         f"{fps:g} frames a second, blocks of three latent frames.",
         "",
         "| left context s | look-ahead frames | audio before block 0 can begin, s | error % | error % once 8 s have "

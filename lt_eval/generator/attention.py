@@ -130,15 +130,17 @@ def causal(frames: int, grid: tuple[int, int], head_dim: int, stream: StreamConf
 
 def streaming(cache: KVCache) -> Attend:
     """Tokens of the current block see the cache, into which their own keys and values go first."""
+    of_block, of_window = cache.query_rotation, cache.key_rotation
+    if torch.is_grad_enabled():  # autograd keeps them for its way back, and the cache writes over its own
+        of_block, of_window = of_block.copy(), of_window.copy()
 
     def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        queries = rotate(queries, cache.query_rotation)
+        queries = rotate(queries, of_block)
         if cache.stream.rope == "absolute":
-            window = cache.update(layer, rotate(keys, cache.query_rotation), values)
+            window = cache.update(layer, rotate(keys, of_block), values)
             return attention(queries, window.keys, window.values)
         window = cache.update(layer, keys, values)
-        count = window.keys.shape[1]
-        turn = cache.key_rotation.part(0, count)
+        turn = of_window.part(0, window.keys.shape[1])
         return attention(queries, rotate(window.keys, turn), window.values)
 
     return attend

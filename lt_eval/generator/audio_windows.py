@@ -166,6 +166,8 @@ def checked_audio(samples: object) -> Audio:
         ConditionError: it is not one-dimensional, not of real numbers, or not finite.
     """
     given = np.asarray(samples)
+    if given.ndim == 0 and given.dtype.kind in "fiu":
+        raise ConditionError("the audio came as single samples. Give it in chunks, such as [audio].")
     if given.ndim != 1 or given.dtype.kind not in "fiu":
         raise ConditionError(
             f"audio is {given.dtype} {list(given.shape)}. It must be float32 mono [T] in -1..1: average the channels."

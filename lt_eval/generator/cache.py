@@ -63,6 +63,9 @@ class KVCache:
 
     Attributes:
         block: index of the block that is being denoised.
+        first: whether it is the first of the stream.
+        slot: where its keys and values go.
+        used_slots: how many slots hold a block, this one included; they are the first ones.
         query_rotation: of the tokens of the current block; also of its keys.
         key_rotation: of all slots, under the policy "relative".
     """
@@ -95,16 +98,6 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes of keys and values, the same at every length of stream."""
         return self._store.nbytes
-
-    @property
-    def slot(self) -> int:
-        """Slot of the current block."""
-        return slot_of(self.block, self.stream)
-
-    @property
-    def used_slots(self) -> int:
-        """Slots that hold a block, the current one included; they are the first ones."""
-        return min(self.block + 1, self.stream.window_blocks)
 
     def reset(self) -> None:
         """Begin a new stream in the same memory."""
@@ -152,6 +145,10 @@ class KVCache:
 
     def _place(self) -> None:
         """Write positions and rotations of the current block, in place, where a captured graph reads them."""
+        # plain attributes: what compiles a forward pass then guards on the slot, not on the ever growing block
+        self.first = self.block == 0
+        self.slot = slot_of(self.block, self.stream)
+        self.used_slots = min(self.block + 1, self.stream.window_blocks)
         frames = self.stream.block_frames
         at = self.slot * frames
         if self.stream.rope == "absolute":

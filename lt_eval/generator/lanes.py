@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lt_eval.records import Frames
+
+T = TypeVar("T")
 
 START_S = 10.0
 """More than a thread takes to start."""
@@ -29,7 +32,7 @@ class Lane:
 
     def __init__(self, device: torch.device, threads: int) -> None:
         self._threads = threads
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = _cuda_stream(device) if device.type == "cuda" else None
         self._entered = threading.Event()
 
     def follow(self) -> None:
@@ -42,6 +45,7 @@ class Lane:
     def enter(self) -> Iterator[None]:
         """Run the block here."""
         if self._stream is None:
+            torch.get_num_threads()  # a thread's first look takes the process's default, over what was set before it
             torch.set_num_threads(self._threads)
             self._entered.set()
             yield
@@ -49,6 +53,19 @@ class Lane:
         self._entered.set()
         with torch.cuda.stream(self._stream):
             yield
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Return what a function gives when it runs here, in a thread of its own; wait for it."""
+        self.follow()
+        with ThreadPoolExecutor(1, "lt-eval lane") as pool:
+            done = pool.submit(self._entered_call, work)
+            self.wait_until_entered()
+            restore_thread_default()
+            return done.result()
+
+    def _entered_call(self, work: Callable[[], T]) -> T:
+        with self.enter():
+            return work()
 
     def wait_until_entered(self) -> None:
         """Wait for the thread that was started to run here."""
@@ -75,6 +92,10 @@ class Lane:
         self._stream.synchronize()
         pixels = host.numpy()
         return pixels
+
+
+def _cuda_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Lanes(NamedTuple):

@@ -229,7 +229,7 @@ class Transformer(nn.Module):
         Returns:
             [B, C, block frames, h, w], in the model's dtype.
         """
-        x, level, conditions = self._enter(noisy, timestep, conditions, first=cache.block == 0)
+        x, level, conditions = self._enter(noisy, timestep, conditions, first=cache.first)
         attend = streaming(cache)
         for layer in range(self.config.layers):
             x = self._layer(x, layer, level, conditions, attend)
@@ -242,7 +242,12 @@ class Transformer(nn.Module):
 
         What `step(..., write=True)` leaves in the cache, without the parts of the last layer that nothing reads.
         """
-        x, level, conditions = self._enter(clean, timestep, conditions, first=cache.block == 0)
+        self.fill(clean, timestep, conditions, cache)
+        cache.advance()
+
+    def fill(self, clean: Tensor, timestep: Tensor | Modulation, conditions: Conditions, cache: KVCache) -> None:
+        """Do `prefill` without going on to the next block: nothing but tensor work, as `step` without `write`."""
+        x, level, conditions = self._enter(clean, timestep, conditions, first=cache.first)
         attend = streaming(cache)
         last = self.config.layers - 1
         for layer in range(last):
@@ -250,7 +255,6 @@ class Transformer(nn.Module):
         block = self._blocks()[last]
         entering = block.modulated_input(self._hear(x, last, conditions), level.projected)  # [B, F P, D]
         cache.fill(last, *block.self_attn.keys_values(entering))
-        cache.advance()
 
     def _enter(
         self, noisy: Tensor, timestep: Tensor | Modulation, conditions: Conditions, *, first: bool

@@ -1,8 +1,8 @@
 """From the names of weights to networks that are ready to stream.
 
 A *bundle* is one safetensors file with everything that one training run made: `transformer.*` in the public layout,
-`codec.*`, and `prompts.*` where the model has a table of its own. Public checkpoints come as they are published, one file
-or folder for each network.
+`codec.*`, and `prompts.*` where the model has a table of its own. Public checkpoints come as they are published, one
+file or folder for each network.
 """
 
 from __future__ import annotations

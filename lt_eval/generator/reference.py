@@ -145,12 +145,12 @@ class ReferenceGenerator:
         main: Path | None = Path(self.weights)
         if self.weights in ("builtin", "random"):
             main = bundle if self.weights == "builtin" and bundle.is_file() else None
-        given = [_path(getattr(self, name)) for name in ("codec_weights", "audio_weights", "text_encoder")]
-        for path in (main, *given):
+        codec, audio, text = (_path(name) for name in (self.codec_weights, self.audio_weights, self.text_encoder))
+        for path in (main, codec, audio, text):
             if path is not None and not path.exists():
                 hint = suggestion(str(path), ["builtin", "random"]) if path == main else ""
                 raise WeightsError(f"There are no weights at {path}.{hint} Check the path.")
-        return Sources(main, *given, seed=self.weights_seed)
+        return Sources(main, codec, audio, text, self.weights_seed)
 
     @property
     def footnotes(self) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class ReferenceGenerator:
 
         networks = self.networks()
         lanes = Lanes(*(Lane(networks.device, self.threads) for _ in range(2)))
-        return ReferenceSession(Stream(networks, portrait, prompt, seed), lanes)
+        return ReferenceSession(lanes.denoise.run(lambda: Stream(networks, portrait, prompt, seed)), lanes)
 
 
 class ReferenceSession:

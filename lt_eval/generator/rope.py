@@ -24,6 +24,10 @@ class Rotation(NamedTuple):
         """Return the rotation of some of the tokens, in the same memory."""
         return Rotation(self.cos[start:stop], self.sin[start:stop])
 
+    def copy(self) -> Rotation:
+        """Return the same in memory of its own."""
+        return Rotation(self.cos.clone(), self.sin.clone())
+
 
 def axis_widths(head_dim: int) -> tuple[int, int, int]:
     """Return how many of a head's channels turn with time, rows and columns; all even."""

@@ -119,7 +119,7 @@ class Stream:
             latents: [1, C, F, h, w], those that follow.
             pieces: one latent frame at a time, so that the first frames come sooner; all of them cost a little more.
         """
-        for piece in latents.split(1 if pieces else latents.shape[2], dim=2):
+        for piece in torch.split(latents, 1 if pieces else latents.shape[2], dim=2):
             yield to_frames(self._decoder.push(piece))
 
 
@@ -153,6 +153,6 @@ def checked_portrait(portrait: object) -> Frames:
         )
     if min(given.shape[:2]) < SMALLEST_PORTRAIT:
         raise ConditionError(
-            f"the portrait is {given.shape[1]}x{given.shape[0]}. It must have {SMALLEST_PORTRAIT} pixels a side or more."
+            f"the portrait is {given.shape[1]}x{given.shape[0]}. Each side must be {SMALLEST_PORTRAIT} or more."
         )
     return given

@@ -156,7 +156,7 @@ def test_left_context_and_look_ahead_over_the_whole_clip_are_the_whole_clip() ->
         (np.array([0.0, np.nan], np.float32), "sample 1 of a chunk is nan"),
         (np.array([np.inf]), "finite"),
         (np.array(["a"]), "It must be float32 mono"),
-        (np.float32(0.5), r"\[\]. It must be float32 mono"),
+        (np.float32(0.5), r"in chunks, such as \[audio\]"),
     ],
 )
 def test_audio_that_cannot_be_heard_is_refused(given: object, message: str) -> None:

@@ -59,7 +59,9 @@ def test_public_checkpoints_load_in_all_their_spellings(tmp_path: Path, name: st
 def test_what_is_missing_and_left_over_is_named() -> None:
     state = to_public(seeded_wav2vec2(TINY))
     state["extra"] = state.pop("encoder.layer_norm.bias")
-    with pytest.raises(WeightsError, match=r"1 keys are missing \(encoder.layer_norm.bias\), 1 are left over \(extra\)"):
+    with pytest.raises(
+        WeightsError, match=r"1 keys are missing \(encoder.layer_norm.bias\), 1 are left over \(extra\)"
+    ):
         from_public(state, TINY, "it")
     with pytest.raises(WeightsError, match="audio.layers"):
         from_public(to_public(seeded_wav2vec2(replace(TINY, layers=3))), TINY, "it")
