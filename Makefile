@@ -25,6 +25,7 @@ parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/sync.py
 	$(BIN)/python benchmarks/parity/codecs.py
 	$(BIN)/python benchmarks/parity/audio.py
+	$(BIN)/python benchmarks/parity/wan.py
 
 # The optional packages too: with them no test of the executors and decoders is skipped.
 extras: $(VENV)/.installed-dev

@@ -130,17 +130,10 @@ def causal(frames: int, grid: tuple[int, int], head_dim: int, stream: StreamConf
 
 def streaming(cache: KVCache) -> Attend:
     """Tokens of the current block see the cache, into which their own keys and values go first."""
-    of_block, of_window = cache.query_rotation, cache.key_rotation
-    if torch.is_grad_enabled():  # autograd keeps them for its way back, and the cache writes over its own
-        of_block, of_window = of_block.copy(), of_window.copy()
+    turn = cache.rotation()
 
     def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        queries = rotate(queries, of_block)
-        if cache.stream.rope == "absolute":
-            window = cache.update(layer, rotate(keys, of_block), values)
-            return attention(queries, window.keys, window.values)
         window = cache.update(layer, keys, values)
-        turn = of_window.part(0, window.keys.shape[1])
-        return attention(queries, rotate(window.keys, turn), window.values)
+        return attention(rotate(queries, turn), window.keys, window.values)
 
     return attend

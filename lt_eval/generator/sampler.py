@@ -36,7 +36,7 @@ def shifted_sigmas(steps: int, shift: float) -> list[float]:
 
 def round_to_bfloat16(value: float) -> float:
     """Return the nearest bfloat16, which has eight significant bits: 937.5 becomes 936 and 833.33 becomes 832."""
-    return float(torch.tensor(value, dtype=torch.bfloat16))
+    return float(torch.tensor(value, dtype=torch.bfloat16, device="cpu"))
 
 
 def timestep_of(sigma: float, stream: StreamConfig) -> float:

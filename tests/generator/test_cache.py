@@ -6,9 +6,11 @@ import dataclasses
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from lt_eval.generator.cache import KVCache, slot_of, visible_blocks
 from lt_eval.generator.config import StreamConfig
+from lt_eval.generator.rope import rotate, rotation
 from tests.generator import nano
 
 WINDOWS = [
@@ -49,12 +51,11 @@ def test_every_block_sees_the_sinks_the_latest_blocks_and_itself(stream: StreamC
     cache = cache_of(stream)
     for block in range(20):
         for layer in range(nano.MODEL.layers):
-            key, value = marked(cache, block + 0.25 * layer), marked(cache, -block - 0.25 * layer)
-            window = cache.update(layer, key, value)
-            per_block = window.keys[0, :: cache.block_tokens, 0, 0] - 0.25 * layer
+            content = marked(cache, block + 0.25 * layer)
+            window = cache.update(layer, content, content)
+            per_block = window.values[0, :: cache.block_tokens, 0, 0] - 0.25 * layer
             assert sorted(per_block.tolist()) == expected_window(block, stream)
-            assert torch.equal(window.values, -window.keys)
-            assert (torch.unflatten(window.keys, 1, (-1, cache.block_tokens)).std(dim=2) == 0).all()
+            assert (torch.unflatten(window.values, 1, (-1, cache.block_tokens)).std(dim=2) == 0).all()
         cache.advance()
 
 
@@ -68,12 +69,25 @@ def test_the_shipped_window_from_the_sixth_block_on() -> None:
 
 
 @windows
+def test_keys_are_rotated_to_their_positions(stream: StreamConfig) -> None:
+    """Those of blocks long past too, whatever they were rotated to before."""
+    cache = cache_of(stream)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(12):
+        content = torch.randn(marked(cache, 0).shape, generator=generator)
+        window = cache.update(0, content, content)
+        turn = rotation(window.positions, 2, 2, nano.MODEL.head_dim)
+        assert_close(window.keys, rotate(window.values, turn))
+        cache.advance()
+
+
+@windows
 def test_positions_are_those_of_the_keys(stream: StreamConfig) -> None:
     """Absolute: where the block was in the stream. Relative: its rank in the window, contiguous from 0."""
     cache = cache_of(stream)
     for block in range(12):
         window = cache.update(0, marked(cache, block), marked(cache, block))
-        seen = [int(value) for value in window.keys[0, :: cache.block_tokens, 0, 0].tolist()]
+        seen = [int(value) for value in window.values[0, :: cache.block_tokens, 0, 0].tolist()]
         ranks = {other: rank for rank, other in enumerate(sorted(seen))}
         first = [(other if stream.rope == "absolute" else ranks[other]) * stream.block_frames for other in seen]
         assert window.positions.tolist() == [start + at for start in first for at in range(stream.block_frames)]
@@ -85,9 +99,9 @@ def test_a_block_is_overwritten_until_it_is_finished() -> None:
     cache = cache_of(nano.PAPER)
     for value in (1.0, 2.0, 3.0):
         window = cache.update(0, marked(cache, value), marked(cache, value))
-        assert values_in(window.keys) == [value]
+        assert values_in(window.values) == [value]
     cache.advance()
-    assert values_in(cache.update(0, marked(cache, 9), marked(cache, 9)).keys) == [3.0, 9.0]
+    assert values_in(cache.update(0, marked(cache, 9), marked(cache, 9)).values) == [3.0, 9.0]
 
 
 @windows
@@ -98,7 +112,7 @@ def test_shapes_and_memory_are_constant_from_the_steady_block_on(stream: StreamC
         window = cache.update(1, marked(cache, block), marked(cache, block))
         if block >= stream.steady_block:
             shapes.add((window.keys.shape, window.keys.stride(), window.positions.shape))
-            addresses.add((window.keys.data_ptr(), window.values.data_ptr(), cache.query_rotation.cos.data_ptr()))
+            addresses.add((window.keys.data_ptr(), window.values.data_ptr(), cache._rotation.cos.data_ptr()))
         cache.advance()
     assert len(shapes) == len(addresses) == 1
     assert {slot_of(block, stream) for block in range(400)} == set(range(stream.window_blocks))
@@ -112,7 +126,7 @@ def test_positions_go_past_the_thousandth_latent_frame() -> None:
     window = cache.update(0, marked(cache, 1), marked(cache, 1))
     assert window.positions.max() == 7202
     angle = torch.tensor(7202.0, dtype=torch.float64)
-    assert cache.query_rotation.cos[-1, 0, 0].item() == pytest.approx(float(angle.cos()), abs=1e-7)
+    assert cache.rotation().cos[-1, 0, 0].item() == pytest.approx(float(angle.cos()), abs=1e-7)
 
 
 def test_a_cache_that_begins_anew_is_a_new_cache() -> None:
@@ -136,13 +150,16 @@ def test_gradients_reach_the_current_block_and_never_the_past() -> None:
     cache.update(0, old, old)
     cache.advance()
     new = marked(cache, 2).requires_grad_()
+    turn = cache.rotation()
     window = cache.update(0, new, new)
+    assert values_in(window.values) == [1.0, 2.0]
+    (expected,) = torch.autograd.grad(rotate(new, turn).square().sum() + 2 * new.sum(), new)
     cache.reset()  # the copy outlives the cache's next use
     cache.update(0, marked(cache, 7), marked(cache, 7))
-    torch.autograd.backward(window.keys.sum() + 2 * window.values.sum())
-    assert new.grad is not None and (new.grad == 3).all()
-    assert old.grad is None
-    assert values_in(window.keys) == [1.0, 2.0]
+    torch.autograd.backward(window.keys.square().sum() + 2 * window.values.sum())
+    assert new.grad is not None and old.grad is None
+    assert_close(new.grad, expected)
+    assert values_in(window.values) == [1.0, 2.0]
 
 
 def test_the_cache_of_the_paper_is_as_large_as_stated() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +88,19 @@ def test_a_model_without_audio_needs_no_layers_for_it() -> None:
 def test_configurations_need_no_torch() -> None:
     code = "import sys, lt_eval.generator.presets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "generator_model.md"
+
+
+def test_every_field_of_the_window_is_documented() -> None:
+    named = set(re.findall(r"`([a-z_]+)`", PAGE.read_text()))
+    assert {field.name for field in dataclasses.fields(StreamConfig)} <= named
+    assert set(PRESETS) <= named
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
+    made: dict[str, Any] = {}
+    exec(compile(code, str(PAGE), "exec"), made)
+    assert made["latents"].isfinite().all() and made["cache"].block == 8

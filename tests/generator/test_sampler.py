@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import gc
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -208,3 +209,21 @@ def test_the_teacher_keeps_the_reference_as_its_first_latent() -> None:
     assert path.states.shape == (2, 1, nano.MODEL.latent_channels, 6, nano.SIDE, nano.SIDE)
     assert all(torch.equal(state[:, :, :1], given.reference) for state in path.states)
     assert torch.equal(path.states, sampler.sample_sequence(made, given, 6, seeded(3), steps=5, keep=(2,)).states)
+
+
+@pytest.mark.parametrize("rope", ["absolute", "relative"])
+def test_a_hundred_blocks_leave_nothing_behind(rope: Literal["absolute", "relative"]) -> None:
+    """As many tensors after 120 blocks as after 20; `benchmarks/speed/stream_cost.py` does 10,000 and times them."""
+    made, stream = nano.model(), dataclasses.replace(nano.PAPER, rope=rope)
+    cache = made.new_cache(stream, batch=1, height=nano.SIDE, width=nano.SIDE)
+    plan, noise, counts = sampler.schedule(made, stream), seeded(0), []
+    given = made.prepare(nano.conditions(3))
+    latents = nano.latents(3)
+    for block in range(121):
+        latents = sampler.denoise_block(made, cache, given, plan, noise)
+        sampler.clean_pass(made, cache, given, latents, plan, noise)
+        if block in (20, 120):
+            gc.collect()
+            counts.append(sum(type(thing) is Tensor for thing in gc.get_objects()))
+    assert counts[0] == counts[1]
+    assert latents.isfinite().all() and cache.block == 121
