@@ -179,9 +179,7 @@ def against_wan(
     latents = normal(1, codec.latent_channels, 5, side // 8, side // 8 - 2, seed=2)
     few = latents[:, :, : max(4, (frames + 3) // 4)]
     return [
-        compare(
-            f"{label}, picture", lambda: codec.encode(video[:, :, :1]), lambda: encode(video[:, :, :1]), timed=True
-        ),
+        compare(f"{label}, picture", lambda: codec.encode(picture), lambda: encode(picture), timed=True),
         compare(f"{label}, clip encoded", lambda: codec.encode(video), lambda: encode(video), timed=True),
         compare(f"{label}, clip decoded", lambda: codec.decode(few), lambda: decode(few), timed=True),
         compare(f"{label}, decoded in pieces", lambda: streamed(codec, few), lambda: decode(few)),

@@ -239,7 +239,17 @@ def create_codec(config: CodecConfig, seed: int = 0) -> CausalCodec:
     with torch.random.fork_rng(devices=[]):  # constructors draw numbers that are overwritten next
         codec = _constructed(config)
     seeded_init(codec, seed)
+    if not isinstance(config, MiniCodecConfig):  # which is for processors, where it makes no difference
+        channels_last(codec)
     return codec.eval()
+
+
+def channels_last(codec: CausalCodec) -> None:
+    """Lay the kernels of a codec out as CUDA convolutions take them, once for all calls; loading keeps it so."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in codec.parameters():
+        if weight.ndim in layouts:
+            weight.data = weight.data.contiguous(memory_format=layouts[weight.ndim])
 
 
 def _constructed(config: CodecConfig) -> CausalCodec:
@@ -283,6 +293,7 @@ __all__ = [
     "DecoderStream",
     "Encoder",
     "EncoderStream",
+    "channels_last",
     "create_codec",
     "pixel_frames",
     "seeded_init",

@@ -24,7 +24,7 @@ class Memory:
     @property
     def cold(self) -> bool:
         """Whether no piece has passed yet."""
-        return not self.tails
+        return len(self.tails) == 0
 
     @property
     def size(self) -> int:
@@ -42,22 +42,23 @@ class Walk:
     @property
     def cold(self) -> bool:
         """Whether this is the first piece."""
-        return not self._past
+        return len(self._past) == 0
 
     def past(self) -> Tensor | None:
         """Return what the layer that is reached kept of the piece before, None at the first piece."""
-        return self._past[len(self._kept)] if self._past else None
+        return None if self.cold else self._past[len(self._kept)]
 
     def keep(self, tail: Tensor) -> None:
         """Keep a layer's tail for the next piece. Every layer does so once a pass, after asking for its past.
 
-        The tail is copied: a view would keep the whole piece alive.
+        The tail is copied: a view would keep the whole piece alive. Its strides are always the same too, so that a
+        compiled pass is compiled for the first piece and for the later ones, and not again.
         """
-        self._kept.append(tail.clone())
+        self._kept.append(tail.clone(memory_format=torch.contiguous_format))
 
     def memory(self) -> Memory:
         """Return the memory after this pass."""
-        if self._past and len(self._kept) != len(self._past):
+        if not self.cold and len(self._kept) != len(self._past):
             raise RuntimeError(f"{len(self._kept)} layers kept a tail where {len(self._past)} had kept one before")
         return Memory(tuple(self._kept))
 

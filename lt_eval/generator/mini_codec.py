@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _REACH = 2
 """Latent frames back that a convolution in time sees."""
 
+_FIRST_LOG_VARIANCE = -4.0
+"""Of an untrained posterior: its noise is then a seventh of the means, which are of unit size, and does not bury them."""
+
 
 class Conv(nn.Conv2d):
     """A convolution of each frame of [B, T, H, W, C]; positions outside of the picture are zero.
@@ -113,8 +116,9 @@ class FrameBlock(nn.Module):
         """Return [B, T, H, W, width]."""
         before = lengthen(x[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
         y = F.relu(torch.cat([before, x[..., self.moved :]], 4), inplace=True)
-        y = self.second(F.relu(self.first(y), inplace=True))
-        return x + y
+        y = F.relu(self.first(y), inplace=True)
+        branch: Tensor = self.second(y)
+        return x + branch
 
 
 class Stage(nn.ModuleList):
@@ -173,7 +177,7 @@ class MiniDecoder(nn.Module):
             Stage(FrameBlock(width, config.shift) for _ in range(count))
             for width, count in zip(widths[1:], blocks[1:], strict=True)
         )
-        self.head = Conv(widths[-1], 3 * config.patch**2)
+        self.head = Conv(widths[-1], 3 * config.patch**2, ends_branch=True)  # grey at first
 
     def forward(self, latents: Tensor, walk: Walk) -> Tensor:
         """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
@@ -226,7 +230,7 @@ class MiniCodec(CausalCodec):
             ValueError: the video's shape is not that of `encode`.
         """
         mean, log_variance = self.encode_net(self.checked_video(video, cold=True), Walk(Memory())).chunk(2, 1)
-        return mean, log_variance.clamp(-20, 10)
+        return mean, (log_variance + _FIRST_LOG_VARIANCE).clamp(-20, 10)
 
     def reconstruct(self, raw: Tensor) -> Tensor:
         """Return the frames of raw latents, not clamped, so that gradients pass everywhere.

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from lt_eval.generator.codec_config import WanCodecConfig
 
 
-def _frames(conv: nn.Conv2d, x: Tensor, *, pad: tuple[int, ...] = ()) -> Tensor:
-    """Return a 2D convolution of each frame of [B, T, H, W, C]."""
-    y = x.flatten(0, 1).permute(0, 3, 1, 2)
-    y = conv(F.pad(y, pad) if pad else y).permute(0, 2, 3, 1)
+def _frames(layer: nn.Module, x: Tensor, *, pad: tuple[int, ...] = ()) -> Tensor:
+    """Return what a layer of 2D convolutions makes of each frame of [B, T, H, W, C]."""
+    pictures = x.flatten(0, 1).permute(0, 3, 1, 2)
+    y: Tensor = layer(F.pad(pictures, pad) if pad else pictures).permute(0, 2, 3, 1)
     return y.reshape(x.shape[0], x.shape[1], *y.shape[1:])
 
 
@@ -47,7 +47,7 @@ class CausalConv3d(nn.Conv3d):
         self.reach = depth - 1
         self.ends_branch = ends_branch
 
-    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:  # type: ignore[override]
         """Return [B, T, H, W, outputs]."""
         if self.reach == 0:
             return self.of(x)
@@ -58,7 +58,7 @@ class CausalConv3d(nn.Conv3d):
     def of(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the convolution of the frames given, nothing put before them."""
         weight = self.weight if weight is None else weight
-        y = F.conv3d(x.permute(0, 4, 1, 2, 3), weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
+        y = F.conv3d(x.permute(0, 4, 1, 2, 3), weight, self.bias, self.stride, self.padding)
         return y.permute(0, 2, 3, 4, 1)
 
 
@@ -93,7 +93,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, walk: Walk) -> Tensor:
         """Return [B, T, H, W, outputs]."""
         norm_1, _, conv_1, norm_2, _, _, conv_2 = self.residual
-        y = conv_1(F.silu(norm_1(x)), walk)
+        y: Tensor = conv_1(F.silu(norm_1(x)), walk)
         y = conv_2(F.silu(norm_2(y)), walk)
         return y + (x if self.shortcut is None else self.shortcut.of(x))
 
@@ -149,14 +149,15 @@ class Upsample(nn.Module):
         """Return [B, T', 2H, 2W, C/2]; T' = 2T - 1 at the start of a stream, 2T later."""
         if self.time_conv is not None:
             x = self._in_time(x, self.time_conv, walk)
-        return _frames(self.resample, x)  # type: ignore[arg-type]
+        return _frames(self.resample, x)
 
     def _in_time(self, x: Tensor, conv: CausalConv3d, walk: Walk) -> Tensor:
         first, rest = (x[:, :1], x[:, 1:]) if walk.cold else (None, x)
         longer = lengthen(rest, conv.reach, walk, dim=1)
         if rest.shape[1] == 0:
             return x
-        pairs = conv.of(longer).unflatten(4, (2, -1)).movedim(4, 2).flatten(1, 2)  # [B, 2T, H, W, C]
+        y = conv.of(longer)
+        pairs = y.reshape(*y.shape[:4], 2, -1).movedim(4, 2).flatten(1, 2)  # [B, 2T, H, W, C]
         return pairs if first is None else torch.cat([first, pairs], 1)
 
 
@@ -166,7 +167,7 @@ class Head(nn.Sequential):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__(RmsNorm(width, 3), nn.SiLU(), CausalConv3d(width, outputs))
 
-    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:  # type: ignore[override]
         """Return [B, T, H, W, outputs]."""
         y: Tensor = self[2](F.silu(self[0](x)), walk)
         return y
