@@ -14,6 +14,7 @@ import typer
 from lt_eval import __version__
 from lt_eval.cli.base import say
 from lt_eval.cli.data import data_app
+from lt_eval.cli.distill import distill
 from lt_eval.cli.report import report_
 from lt_eval.cli.single import single
 from lt_eval.cli.weights import weights_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(single)
 app.command("report")(report_)
+app.command("distill")(distill)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 

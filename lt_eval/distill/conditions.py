@@ -72,8 +72,8 @@ class CurateOptions:
         sharpness_min: variance of the Laplacian of the face at 128 pixels, in squared grey levels of 0..255.
         noise_max: median absolute response to a noise filter in the face, in grey levels.
         face_min: the face's longer side as a share of the picture's shorter one.
-        restore: "module:function", a Restore applied to what fails the sharpness, noise or contrast bound.
-        refine: "module:function", a Refine applied to every prompt that is kept.
+        restore: "module:function", a Restore applied to portraits whose fault can be mended; empty for none.
+        refine: "module:function", a Refine applied to every prompt that is kept; empty for none.
     """
 
     brightness_min: float = 0.18
@@ -82,8 +82,8 @@ class CurateOptions:
     sharpness_min: float = 75.0
     noise_max: float = 3.0
     face_min: float = 0.15
-    restore: str | None = None
-    refine: str | None = None
+    restore: str = ""
+    refine: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,13 +289,13 @@ def read_conditions(folder: Path) -> Iterator[Condition]:
             ) from cause
 
 
-def hook(target: str | None) -> Any:
-    """Return the function behind "module:function", or None.
+def hook(target: str) -> Any:
+    """Return the function behind "module:function", or None for "".
 
     Raises:
         SpecError: it cannot be imported or is no function.
     """
-    if target is None:
+    if not target:
         return None
     import importlib
 

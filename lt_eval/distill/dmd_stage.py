@@ -209,9 +209,6 @@ def random_batches(pool: Batch, size: int, seed: int) -> Callable[[int], Batch]:
 
     def draw(step: int) -> Batch:
         rng = np.random.Generator(np.random.PCG64([seed, step, 53]))
-        which = rng.integers(len(pool.prompts), size=size).tolist()
-        return Batch(
-            pool.latents[which], pool.reference[which], pool.audio[which], tuple(pool.prompts[n] for n in which)
-        )
+        return pool.part(rng.integers(len(pool.prompts), size=size).tolist())
 
     return draw

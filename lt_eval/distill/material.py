@@ -50,6 +50,12 @@ class Batch(NamedTuple):
     audio: Tensor
     prompts: tuple[str, ...]
 
+    def part(self, which: Sequence[int]) -> Batch:
+        """Return some of the clips."""
+        chosen = list(which)
+        prompts = tuple(self.prompts[number] for number in chosen)
+        return Batch(self.latents[chosen], self.reference[chosen], self.audio[chosen], prompts)
+
 
 @dataclass(frozen=True)
 class Material:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def to_video(frames: NDArray[np.uint8]) -> Tensor:
     """Return float [-1, 1] [B, 3, T, H, W] of uint8 [B, T, H, W, 3]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 4, 1, 2, 3).float().div(127.5).sub(1.0)
+    return torch.from_numpy(np.array(frames, copy=True, order="C")).permute(0, 4, 1, 2, 3).float().div(127.5).sub(1.0)
 
 
 def to_frames(video: Tensor) -> NDArray[np.uint8]:

@@ -60,13 +60,13 @@ class Window(NamedTuple):
         frames: uint8 RGB [T, size, size, 3].
         audio: float32 [S] mono 16 kHz of just these frames.
         prompt: of the person's motion.
-        box: the face in the first frame, in fractions.
+        boxes: the face in every frame, in fractions.
     """
 
     frames: Frames
     audio: Audio
     prompt: str
-    box: Box
+    boxes: tuple[Box, ...]
 
 
 @functools.lru_cache(maxsize=8)
@@ -87,7 +87,8 @@ def draw(options: TalkerOptions, person: int, window: int) -> Window:
     start = window * options.frames
     frames = np.stack([show.draw(start + index) for index in range(options.frames)])
     first, last = (round(at / options.fps * SAMPLE_RATE_HZ) for at in (start, start + options.frames))
-    return Window(frames, show.audio[first:last], show.prompt, show.box(start))
+    boxes = tuple(show.box(start + index) for index in range(options.frames))
+    return Window(frames, show.audio[first:last], show.prompt, boxes)
 
 
 @dataclass(frozen=True)
@@ -129,4 +130,5 @@ def pieces(
                     for index in range(start, start + wanted.frames):
                         file.write(np.ascontiguousarray(show.draw(index)).data)
                 progress(person + 1, options.people)
-    return np.load(path, mmap_mode="r")
+    found: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return found

@@ -122,8 +122,8 @@ def configure(preset: str = "mini", changes: Mapping[str, Any] | None = None) ->
         config = dataclasses.replace(config, codec=codec_config(codec["kind"], rest))
     elif codec:
         changes["codec"] = {name: value for name, value in _table(codec, "codec").items() if name != "kind"}
-    changed: GeneratorConfig = _changed(config, changes, "")
-    return changed
+    found: GeneratorConfig = changed(config, changes, "")
+    return found
 
 
 def read_config(path: Path) -> GeneratorConfig:
@@ -136,17 +136,23 @@ def read_config(path: Path) -> GeneratorConfig:
     return configure(data.pop("preset", "mini"), data)
 
 
-def _changed(record: Any, changes: Mapping[str, Any], where: str) -> Any:
-    """Return a frozen record with fields replaced; what is a record itself is changed field by field."""
-    known = {field.name: getattr(record, field.name) for field in dataclasses.fields(record) if field.name != "name"}
+def changed(record: Any, changes: Mapping[str, Any], where: str = "", what: str = "A generator") -> Any:
+    """Return a frozen record with fields replaced; what is a record itself is changed field by field.
+
+    Raises:
+        SpecError: an unknown field (with a suggestion), or a value of another type than the one it replaces.
+    """
+    known = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    if isinstance(record, GeneratorConfig):
+        known.pop("name")  # it says which preset this was
     replaced: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in known:
-            place = f"The table {where.rstrip('.')}" if where else "A generator"
+            place = f"The table {where.rstrip('.')}" if where else what
             raise SpecError(f"{place} has no field {name!r}.{suggestion(name, known)}")
         old, path = known[name], where + name
         if dataclasses.is_dataclass(old):
-            replaced[name] = _changed(old, _table(value, path), f"{path}.")
+            replaced[name] = changed(old, _table(value, path), f"{path}.")
         else:
             replaced[name] = _value(old, value, path)
     return dataclasses.replace(record, **replaced)

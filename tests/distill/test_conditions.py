@@ -141,7 +141,7 @@ def test_a_line_that_is_no_condition_is_named(tmp_path: Path) -> None:
 
 
 def test_hooks_are_found_by_path() -> None:
-    assert hook(None) is None
+    assert hook("") is None
     assert hook("os.path:join") is not None
     for target, why in (("no.such:f", "cannot be imported"), ("os.path:sep", "type str"), ("os", "cannot be imported")):
         with pytest.raises(SpecError, match=why):

@@ -36,7 +36,7 @@ def pairs(folder: Path, count: int = 8) -> Pairs:
     pool = batch(count, frames=9)
 
     def some(first: int, many: int) -> Batch:
-        return Batch(*(part[first : first + many] for part in pool))
+        return pool.part(range(first, first + many))
 
     options = PairOptions(trajectory_steps=8, guidance=2.0, batch=3)
     return make_pairs(denoiser(5).frozen(), options, some, count, folder)
@@ -79,7 +79,7 @@ def test_trajectories_end_where_they_should_and_do_not_depend_on_interruption(tm
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return Batch(*(part[first : first + many] for part in pool))
+        return pool.part(range(first, first + many))
 
     options = PairOptions(trajectory_steps=8, guidance=2.0, batch=3)
     with pytest.raises(KeyboardInterrupt):
@@ -176,7 +176,7 @@ def test_the_students_gradient_is_equation_2s() -> None:
 def test_the_critics_two_losses_share_their_zero_and_differ_by_sigma() -> None:
     clips, critic = batch(1, frames=6), denoiser(2).frozen()
     flow, x0 = (
-        critic_loss(critic, clips, clips.latents, DmdOptions(critic_loss=kind), generator_of(0, "z", 0))  # type: ignore[arg-type]
+        critic_loss(critic, clips, clips.latents, DmdOptions(critic_loss=kind), generator_of(0, "z", 0))
         for kind in ("flow", "x0")
     )
     sigma = float(losses.dmd_sigmas(torch.rand(1, 1, generator=generator_of(0, "z", 0)), 5.0))
