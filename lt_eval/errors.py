@@ -8,6 +8,7 @@
     │   ├── DatasetError            a data set is absent, incomplete or changed
     │   ├── ConditionError          a portrait, audio or prompt that no generator can be driven with
     │   ├── WeightsError            a weight file is absent, damaged or not the published one
+    │   ├── UnjudgedError           a judge failed where a score is needed
     │   └── StoreError              a run folder cannot be used
     │       ├── RunBusyError        another process is writing to it
     │       └── StorageFullError    the disk is full
@@ -66,6 +67,10 @@ class ConditionError(UsageError):
 
 class WeightsError(UsageError):
     """A weight file is absent, damaged, or not the published one."""
+
+
+class UnjudgedError(UsageError):
+    """A judge gave no score where the table needs one, and leaving it out was not allowed."""
 
 
 class StoreError(UsageError):

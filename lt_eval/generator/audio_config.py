@@ -25,6 +25,10 @@ class AudioConfig:
         look_ahead_frames: video frames of audio after a block that its features may use; each costs 1 / fps of latency.
         mel_bands: logmel: bands a row, over 0..8000 Hz.
         rows: logmel: rows a video frame, 10 ms apart, the last ending `look_ahead_frames` after the frame's own end.
+        resample: wav2vec2: how features, 50 a second, become those of video frames. "stretch" spreads what a window
+            gives evenly over its frames, first to first and last to last, as OmniAvatar does with whole clips: what a
+            frame hears shifts by up to 35 ms with its place in the window. "centre" takes the middle of each frame's
+            own time, the same in a window as in the whole clip.
         left_context_s: wav2vec2: seconds of audio before a block that are encoded again with it.
         hidden: wav2vec2: width of the transformer.
         layers: wav2vec2: number of its layers.
@@ -40,6 +44,7 @@ class AudioConfig:
     look_ahead_frames: int = 0
     mel_bands: int = 32
     rows: int = 8
+    resample: Literal["stretch", "centre"] = "centre"
     left_context_s: float = 8.0
     hidden: int = 768
     layers: int = 12
@@ -52,6 +57,8 @@ class AudioConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("logmel", "wav2vec2"):
             raise SpecError(f"audio.kind is {self.kind!r}; it must be logmel or wav2vec2.")
+        if self.resample not in ("stretch", "centre"):
+            raise SpecError(f"audio.resample is {self.resample!r}; it must be stretch or centre.")
         for name in ("mel_bands", "rows", "hidden", "layers", "heads", "ffn", "conv_dim", "position_kernel"):
             if getattr(self, name) < 1:
                 raise SpecError(f"audio.{name} is {getattr(self, name)}; it must be at least 1.")

@@ -20,7 +20,7 @@ from lt_eval.errors import ConditionError
 from lt_eval.generator.audio_config import FRAMES_PER_LATENT
 from lt_eval.generator.logmel import LogMel
 from lt_eval.generator.timeline import video_frames
-from lt_eval.generator.wav2vec2 import RECEPTIVE_FIELD, Wav2Vec2, normalise
+from lt_eval.generator.wav2vec2 import RECEPTIVE_FIELD, STEP, Wav2Vec2, normalise
 from lt_eval.generator.wav2vec2_weights import load_wav2vec2, seeded_wav2vec2
 
 if TYPE_CHECKING:
@@ -59,19 +59,28 @@ class WindowedWav2Vec2:
         self._device = device
 
     def first_sample(self, frame: int, timeline: Timeline) -> int:
-        """Return where the left context begins: on the first sample of a video frame, at the earliest the stream's."""
-        return timeline.sample(self._first_frame(frame, timeline))
+        """Return where the left context begins, at the earliest where the stream does."""
+        return self._first_sample(self._first_frame(frame, timeline), timeline)
 
     def encode(self, samples: Audio, start: int, frames: Sequence[int], timeline: Timeline) -> Tensor:
         """Return float32 [len(frames), (layers + 2) * hidden] of ascending video frames."""
         first, stop = self._first_frame(frames[0], timeline), frames[-1] + 1 + self.config.look_ahead_frames
-        begin, end = timeline.sample(first) - start, timeline.sample(stop) - start
+        begin, end = self._first_sample(first, timeline), timeline.sample(stop)
         window = np.zeros(max(end - begin, RECEPTIVE_FIELD), np.float32)
-        known = samples[begin:end]
+        known = samples[begin - start : end - start]
         window[: len(known)] = known
         heard = normalise(torch.from_numpy(window)[None].to(self._device))
-        states: Tensor = self._network(heard, stop - first)[0]
+        places: int | Tensor = stop - first
+        if self.config.resample == "centre":
+            middles = [(timeline.sample(frame) + timeline.sample(frame + 1)) / 2 for frame in range(first, stop)]
+            places = (torch.tensor(middles, device=self._device) - begin - RECEPTIVE_FIELD / 2) / STEP
+        states: Tensor = self._network(heard, places)[0]
         return states[torch.as_tensor(frames, device=states.device) - first]
+
+    def _first_sample(self, frame: int, timeline: Timeline) -> int:
+        """Return a frame's first sample or, for "centre", the last step before it: steps then lie as in the clip."""
+        sample = timeline.sample(frame)
+        return sample - sample % STEP if self.config.resample == "centre" else sample
 
     def _first_frame(self, frame: int, timeline: Timeline) -> int:
         return max(0, frame - round(self.config.left_context_s * timeline.fps))

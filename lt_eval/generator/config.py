@@ -33,8 +33,8 @@ class ModelConfig:
         audio_hidden: width to which the features of a latent frame are packed; 0 for a model without audio.
         audio_layers: layers before which the packed audio is added, each through a linear of its own.
         patch: latent frames, rows and columns of a token. The first must be 1: a token never spans two frames.
-        prompt_table: rows of the learned table of hashed word pieces (`text.PromptTable`); 0 where text comes from an
-            encoder outside.
+        prompt_table: rows of the learned table of hashed word pieces (`text.PromptTable`) that is trained together with
+            the transformer and kept beside it; 0 where prompts go to an encoder of their own.
         eps: of every normalisation.
     """
 

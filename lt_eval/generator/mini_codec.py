@@ -32,7 +32,7 @@ _REACH = 2
 """Latent frames back that a convolution in time sees."""
 
 _FIRST_LOG_VARIANCE = -4.0
-"""Of an untrained posterior: its noise is then a seventh of the means, which are of unit size, and does not bury them."""
+"""Of an untrained posterior: its noise is then a seventh of the means, which are of unit size, and buries nothing."""
 
 
 class Conv(nn.Conv2d):

@@ -28,7 +28,6 @@ from lt_eval.generator.attention import (
 from lt_eval.generator.cache import KVCache
 from lt_eval.generator.conditions import AudioBias, AudioPack, Conditions, CrossKV, Modulation, sinusoid
 from lt_eval.generator.config import ModelConfig, StreamConfig
-from lt_eval.generator.text import PromptTable
 
 _UNBOUNDED = 1 << 30
 
@@ -112,8 +111,6 @@ class Transformer(nn.Module):
         if config.audio_hidden:
             self.audio_proj = AudioPack(config.audio_dim, config.audio_hidden)
             self.audio_cond_projs = nn.ModuleList(nn.Linear(config.audio_hidden, dim) for _ in config.audio_layers)
-        if config.prompt_table:
-            self.prompts = PromptTable(config.prompt_table, config.text_dim, config.text_tokens)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

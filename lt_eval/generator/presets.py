@@ -43,7 +43,7 @@ MINI = GeneratorConfig(
     size=256,
     fps=25.0,
 )
-"""7.2 M parameters, 192 tokens a block."""
+"""7.1 M parameters, 192 tokens a block."""
 
 NANO = GeneratorConfig(
     name="nano",

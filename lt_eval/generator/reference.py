@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lt_eval import fingerprint
 from lt_eval.errors import ConditionError, SpecError, UsageError, WeightsError
 from lt_eval.generator.presets import configure
+from lt_eval.generator.timeline import Timeline
 from lt_eval.registry import suggestion
 from lt_eval.spec import read_toml
 from lt_eval.store import key_of
@@ -96,6 +97,10 @@ class ReferenceGenerator:
                 "checkpoint in the layout of Wan2.1 with OmniAvatar's audio, and codec_weights, audio_weights and "
                 "text_encoder for the networks around it."
             )
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type == "str" and not isinstance(value, str):
+                raise SpecError(f"{item.name} is {value!r}; it must be a text.")
         if self.dtype not in ("float32", "bfloat16"):
             raise SpecError(f"dtype is {self.dtype!r}; it must be float32 or bfloat16.")
         if self.threads < 1:
@@ -131,6 +136,42 @@ class ReferenceGenerator:
     def sample_rate(self) -> int:
         """Audio rate in Hz."""
         return self.settings.audio.sample_rate_hz
+
+    @property
+    def block_frames(self) -> tuple[int, int]:
+        """Frames of the first block, and of every later one."""
+        timeline = Timeline(self.fps, self.sample_rate, self.settings.stream.block_frames)
+        return len(timeline.frames(0)), len(timeline.frames(1))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What decides its speed, as JSON types."""
+        config, stream = self.settings, self.settings.stream
+        return {
+            "preset": config.name,
+            "dtype": self.dtype,
+            "size": config.size,
+            "steps": stream.steps,
+            "window": f"{stream.sink_blocks} sink + {stream.rolling_blocks} rolling blocks, current one "
+            + ("included" if stream.window_includes_current else "beside them"),
+            "rope": stream.rope,
+            "codec": config.codec.kind,
+            "look_ahead_frames": config.audio.look_ahead_frames,
+            "threads": self.threads,
+            "weights": "random" if self.sources.transformer is None else self.sources.transformer.name,
+        }
+
+    def denoise_only(self, portrait: Frames, speech: Audio, *, prompt: str = "", seed: int = 0) -> Iterator[int]:
+        """Make the latents of a turn and no pixel; see `stages`."""
+        from lt_eval.generator import stages
+
+        return stages.denoise_only(self.networks(), portrait, speech, prompt=prompt, seed=seed, threads=self.threads)
+
+    def decode_only(self, portrait: Frames, speech: Audio, *, prompt: str = "", seed: int = 0) -> Iterator[int]:
+        """Decode random latents of a turn's length; see `stages`."""
+        from lt_eval.generator import stages
+
+        return stages.decode_only(self.networks(), portrait, speech, prompt=prompt, seed=seed, threads=self.threads)
 
     @functools.cached_property
     def sources(self) -> Sources:

@@ -92,6 +92,12 @@ class Stream:
         """The block that comes next."""
         return self._cache.block
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of a block's latents: [1, C, block frames, h, w]."""
+        batch, channels, _, height, width = self._conditions.reference.shape
+        return batch, channels, self._networks.config.stream.block_frames, height, width
+
     @torch.inference_mode()
     def denoise(self) -> tuple[Tensor, Callable[[], None]]:
         """Make the latents of the next block from its audio.

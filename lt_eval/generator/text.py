@@ -36,6 +36,8 @@ def bucket(piece: str, buckets: int) -> int:
 class PromptTable(nn.Module):
     """A small learned encoder of motion prompts ("She smiles and nods"), for models trained together with it.
 
+    It lies beside the transformer (`networks.Parts`), whose state is that of the public layout alone.
+
     Token 0 is the mean of all pieces of the prompt; tokens 1 .. L - 1 are the means of as many runs of its words, in
     order. An empty prompt, or a run without words, is a token of zeros.
 

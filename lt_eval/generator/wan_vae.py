@@ -7,6 +7,7 @@ as one function of a piece and a memory. What differs is how, not what:
   no transposition, time is joined and cut without moving values about, a norm over channels reads neighbours.
 - The first frame of a stream has nothing but zeros before it: only the last tap of a kernel over time is computed, a
   third of the work of a portrait, or of the first frame of a clip.
+- A picture is convolved at twice its side without being made (`codec_upsample`).
 - Of the encoder's output only the mean is computed.
 
 Temporal rules, exactly: the first frame passes time-halving and time-doubling layers as it is. Halving then takes three
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from lt_eval.generator.codec import CausalCodec
 from lt_eval.generator.codec_memory import Memory, Walk, lengthen
+from lt_eval.generator.codec_upsample import convolve_upsampled
 
 if TYPE_CHECKING:
     from lt_eval.generator.codec_config import WanCodecConfig
@@ -140,16 +142,15 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int, *, in_time: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(
-            nn.Upsample(scale_factor=(2.0, 2.0), mode="nearest-exact"), nn.Conv2d(width, width // 2, 3, padding=1)
-        )
+        self.resample = nn.Sequential(nn.Identity(), nn.Conv2d(width, width // 2, 3, padding=1))
         self.time_conv = CausalConv3d(width, 2 * width, 1, 3) if in_time else None
 
     def forward(self, x: Tensor, walk: Walk) -> Tensor:
         """Return [B, T', 2H, 2W, C/2]; T' = 2T - 1 at the start of a stream, 2T later."""
         if self.time_conv is not None:
             x = self._in_time(x, self.time_conv, walk)
-        return _frames(self.resample, x)
+        y = convolve_upsampled(self.resample[1], x.flatten(0, 1))
+        return y.reshape(x.shape[0], x.shape[1], *y.shape[1:])
 
     def _in_time(self, x: Tensor, conv: CausalConv3d, walk: Walk) -> Tensor:
         first, rest = (x[:, :1], x[:, 1:]) if walk.cold else (None, x)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
-RECEPTIVE_FIELD = 400
-"""Samples that one step of the convolutions sees; 320 samples from step to step."""
+RECEPTIVE_FIELD, STEP = 400, 320
+"""Samples that one step of the convolutions sees, and from step to step."""
 
 
 class ConvLayer(nn.Module):
@@ -158,20 +158,32 @@ class Wav2Vec2(nn.Module):
         self.feature_projection = FeatureProjection(config.conv_dim, config.hidden)
         self.encoder = Encoder(config)
 
-    def forward(self, samples: Tensor, frames: int) -> Tensor:
+    def forward(self, samples: Tensor, frames: int | Tensor) -> Tensor:
         """Return the features of the video frames that samples span.
 
         Args:
             samples: [B, N], normalised (see `normalise`), N >= 400.
-            frames: V, how many video frames they last.
+            frames: V, how many video frames they last, spread evenly over the steps of the convolutions; or the step
+                at which each of them lies, float [V].
 
         Returns:
             [B, V, (layers + 2) * D]: last hidden state, then all from the first.
         """
         steps = self.feature_extractor(samples)
-        steps = F.interpolate(steps.transpose(1, 2), size=frames, mode="linear", align_corners=True).transpose(1, 2)
+        if isinstance(frames, Tensor):
+            steps = at_steps(steps, frames)
+        else:
+            steps = F.interpolate(steps.transpose(1, 2), size=frames, mode="linear", align_corners=True).transpose(1, 2)
         states = self.encoder(self.feature_projection(steps))
         return torch.cat([states[-1], *states], dim=2)
+
+
+def at_steps(steps: Tensor, places: Tensor) -> Tensor:
+    """Return [B, V, C]: steps [B, T, C] interpolated linearly at places [V], the ends held beyond them."""
+    places = places.clamp(0, steps.shape[1] - 1)
+    below = places.floor().long()
+    above = (below + 1).clamp(max=steps.shape[1] - 1)
+    return torch.lerp(steps[:, below], steps[:, above], (places - below)[:, None].to(steps.dtype))
 
 
 def normalise(samples: Tensor) -> Tensor:

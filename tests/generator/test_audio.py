@@ -139,6 +139,16 @@ def test_more_left_context_brings_wav2vec2_nearer_to_the_whole_clip(seconds: flo
     assert better < error
 
 
+def test_resampled_at_their_own_time_frames_hear_nearer_to_the_whole_clip_than_stretched() -> None:
+    speech, errors = toy_speech(6.0), []
+    for way in ("centre", "stretch"):
+        config = replace(TINY, resample=way, left_context_s=2.0)
+        whole = latent_features(create_audio_encoder(config), speech, 0, range(24), SLOW)
+        found = stream(create_audio_encoder(config), speech, [16_000], SLOW)[:24]
+        errors.append((found - whole).square().mean())
+    assert errors[0] < errors[1]
+
+
 def test_left_context_and_look_ahead_over_the_whole_clip_are_the_whole_clip() -> None:
     speech = toy_speech(1.0)
     config = replace(TINY, left_context_s=10.0)
@@ -173,9 +183,9 @@ def test_a_chunk_is_copied_so_that_its_sender_may_use_the_buffer_again() -> None
 
 def test_sizes_follow_from_the_options() -> None:
     assert LIVETALK_AUDIO.frame_dim == 10_752 and LIVETALK_AUDIO.latent_dim == 43_008
-    with pytest.raises(SpecError, match="mfcc.*must be logmel or wav2vec2"):
+    with pytest.raises(SpecError, match=r"mfcc.*must be logmel or wav2vec2"):
         AudioConfig(kind="mfcc")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="neither may be negative"):
         AudioConfig(look_ahead_frames=-1)
-    with pytest.raises(SpecError, match="divide by audio.heads"):
+    with pytest.raises(SpecError, match=r"divide by audio\.heads"):
         AudioConfig(hidden=100)

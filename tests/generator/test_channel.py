@@ -27,7 +27,13 @@ def waits(thread: threading.Thread) -> bool:
 
 def test_items_come_in_order_and_end_with_the_channel() -> None:
     channel: Channel[int] = Channel(2)
-    sender = start(lambda: ([channel.put(item) for item in range(100)], channel.close()))
+
+    def send() -> None:
+        for item in range(100):
+            channel.put(item)
+        channel.close()
+
+    sender = start(send)
     assert list(channel) == list(range(100))
     assert ended(sender)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lt_eval.errors import StoreError, WeightsError
@@ -15,7 +14,7 @@ from lt_eval.generator.checkpoint import load_checkpoint, read_state, save_check
 from lt_eval.generator.model import Transformer
 from tests.generator import nano
 
-CONFIG = dataclasses.replace(nano.MODEL, prompt_table=0)
+CONFIG = nano.MODEL
 
 
 def public_checkpoint(seed: int = 0) -> dict[str, Tensor]:
@@ -72,14 +71,6 @@ def test_a_public_checkpoint_goes_in_and_comes_out_as_it_was(tmp_path: Path, suf
     load_checkpoint(again, tmp_path / f"out{suffix}")
     assert same(dict(again.state_dict()), dict(made.state_dict()))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"in.safetensors", "in.pth", f"out{suffix}"})
-
-
-def test_the_small_models_prompt_table_travels_with_it(tmp_path: Path) -> None:
-    made, other = nano.model(seed=1), nano.model(seed=2)
-    save_checkpoint(made, tmp_path / "nano.safetensors")
-    assert "prompts.weight" in load_file(tmp_path / "nano.safetensors")
-    load_checkpoint(other, tmp_path / "nano.safetensors")
-    assert same(dict(other.state_dict()), dict(made.state_dict()))
 
 
 def test_what_is_missing_left_over_or_misshapen_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:

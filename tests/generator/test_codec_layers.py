@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_eval.generator.codec_memory import Memory, Walk, lengthen
+from lt_eval.generator.codec_upsample import convolve_upsampled
 from lt_eval.generator.mini_codec import (
     Conv,
     FrameBlock,
@@ -115,6 +116,14 @@ def test_a_frame_block_moves_its_first_channels_by_one_frame() -> None:
         tap(block.second, (0, 0, 1, 1))
         branch = in_pieces(block, frames_of([1, 2, 3], width=2), [2, 1])[0, :, 0, 0, 0] - torch.tensor([1.0, 2, 3])
         assert branch.tolist() == ([0, 1, 2] if channel == 0 else [1, 2, 3])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolving_an_upsampled_picture_needs_no_such_picture(bias: bool) -> None:
+    conv = nn.Conv2d(3, 2, 3, padding=1, bias=bias).double()
+    x = torch.randn(2, 4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    upsampled = x.repeat_interleave(2, 1).repeat_interleave(2, 2).permute(0, 3, 1, 2)
+    torch.testing.assert_close(convolve_upsampled(conv, x), conv(upsampled).permute(0, 2, 3, 1))
 
 
 # Wan ------------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from lt_eval.generator.config import StreamConfig
 from lt_eval.generator.model import Transformer
 from lt_eval.generator.presets import LIVETALK_1_3B, MINI
 from lt_eval.generator.rope import axis_widths, rotate, rotation
+from lt_eval.generator.text import PromptTable
 from tests.generator import nano
 
 FRAMES = 21
@@ -137,14 +138,15 @@ def test_what_is_prepared_once_gives_the_same_bytes() -> None:
 def test_gradients_reach_every_parameter_that_is_used(form: str) -> None:
     made = nano.model()
     x, t, given = nano.latents(6), nano.timesteps(6), nano.conditions(6)
-    text = made.prompts(["a person speaks and smiles"])
-    given = given._replace(text=text)
+    table = PromptTable(nano.MODEL.prompt_table, nano.MODEL.text_dim, nano.MODEL.text_tokens)
+    given = given._replace(text=table(["a person speaks and smiles"]))
     if form == "streaming":
         out = nano.stream_through(made, x, t, given, StreamConfig())
     else:
         out = made(x, t, given, block_causal=form == "causal")
     torch.autograd.backward(out.square().mean())
-    without = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().any()]
+    trained = [*made.named_parameters(), *table.named_parameters()]
+    without = [name for name, p in trained if p.grad is None or not p.grad.abs().any()]
     assert without == []
 
 
@@ -160,7 +162,7 @@ def test_gradients_of_streaming_are_those_of_the_block_causal_pass_where_the_pas
             else nano.stream_through(made, x, t, given, StreamConfig())
         )
         torch.autograd.backward(out.square().mean())
-        grads.append([p.grad for n, p in made.named_parameters() if not n.startswith("prompts")])
+        grads.append([parameter.grad for parameter in made.parameters()])
     for causal, streamed in zip(*grads, strict=True):
         assert_close(causal, streamed, atol=1e-6, rtol=1e-4)
 

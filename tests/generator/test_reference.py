@@ -178,7 +178,6 @@ def test_a_second_turn_goes_on_from_the_first() -> None:
 
 
 def test_latent_frame_0_is_the_portrait() -> None:
-    (frames,) = say(SPEECH)
     networks = NANO.networks()
     with torch.inference_mode():
         portrait = torch.from_numpy(np.array(toy_portrait(64)))
@@ -380,7 +379,7 @@ def test_an_error_within_reaches_the_viewer_and_ends_the_session(where: str, mon
 def test_a_closed_session_says_so() -> None:
     with NANO.session(toy_portrait(80)) as session:
         pass
-    with pytest.raises(UsageError, match="this session is closed. Open another one"):
+    with pytest.raises(UsageError, match=r"this session is closed\. Open another one"):
         next(session.speak([SPEECH]))
 
 
@@ -391,6 +390,7 @@ def test_a_closed_session_says_so() -> None:
         ({"codec": "vae"}, "No codec is called 'vae'"),
         ({"rope": "none"}, "rope"),
         ({"size": 100}, "size is 100; it must be a multiple of 32"),
+        ({"preset": float("nan")}, "preset is nan; it must be a text"),
         ({"threads": 0}, "threads is 0"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
         ({"steps": 0}, "steps is 0"),

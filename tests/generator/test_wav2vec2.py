@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from lt_eval.errors import WeightsError
 from lt_eval.generator.audio_config import AudioConfig
-from lt_eval.generator.wav2vec2 import Wav2Vec2, normalise
+from lt_eval.generator.wav2vec2 import Wav2Vec2, at_steps, normalise
 from lt_eval.generator.wav2vec2_weights import from_public, load_wav2vec2, seeded_wav2vec2, to_public
 
 TINY = AudioConfig("wav2vec2", hidden=32, layers=2, heads=2, ffn=48, conv_dim=16, position_kernel=8, position_groups=4)
@@ -28,6 +28,19 @@ def test_a_frame_has_the_last_state_and_all_states() -> None:
     found = network(torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)), 25)
     assert found.shape == (1, 25, 4 * 32)
     assert torch.equal(found[..., :32], found[..., -32:])
+
+
+def test_places_spread_evenly_are_the_published_interpolation() -> None:
+    network, sound = (
+        seeded_wav2vec2(TINY),
+        normalise(torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))),
+    )
+    assert torch.allclose(network(sound, torch.linspace(0, 48, 25)), network(sound, 25), atol=1e-5)
+
+
+def test_steps_between_and_beyond_the_ends_are_interpolated_and_held() -> None:
+    steps = torch.arange(4.0).square()[None, :, None]
+    assert at_steps(steps, torch.tensor([-1.0, 0.5, 2.0, 2.25, 9.0])).flatten().tolist() == [0, 0.5, 4, 5.25, 9]
 
 
 def test_clips_of_a_batch_do_not_see_each_other() -> None:
@@ -63,7 +76,7 @@ def test_what_is_missing_and_left_over_is_named() -> None:
         WeightsError, match=r"1 keys are missing \(encoder.layer_norm.bias\), 1 are left over \(extra\)"
     ):
         from_public(state, TINY, "it")
-    with pytest.raises(WeightsError, match="audio.layers"):
+    with pytest.raises(WeightsError, match=r"audio\.layers"):
         from_public(to_public(seeded_wav2vec2(replace(TINY, layers=3))), TINY, "it")
     with pytest.raises(WeightsError, match=r"feed_forward.* of another shape"):
         from_public(to_public(seeded_wav2vec2(replace(TINY, ffn=50))), TINY, "it")
