@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from lt_eval.generator.mini_codec import MiniCodec
 
 
-MINI_CODEC = MiniCodecConfig(
-    latent_channels=32, widths=(192, 160, 128, 64), decoder_blocks=(3, 1, 1, 1), encoder_blocks=(2, 1, 1, 1)
-)
 TALKERS = TalkerOptions(people=320)
 LOOP = LoopOptions(steps=1600, evaluate_every=200, checkpoint_every=50)
 ADAM = OptimiserOptions(1e-3, beta2=0.95, clip_norm=1.0, warmup_steps=100, decay_to=0.02)
@@ -60,7 +57,7 @@ class CodecOptions:
         latent_noise: standard deviation of what is added to latents in training, as a share of theirs: the decoder will
             meet latents that a diffusion model made.
         bf16: whether convolutions and matrix products are computed in bfloat16; weights and losses stay float32.
-        model: shape of the codec.
+        model: shape of the codec; in a recipe it is that of the generator.
     """
 
     people: TalkerOptions = TALKERS
@@ -78,7 +75,7 @@ class CodecOptions:
     ema: float = 0.995
     latent_noise: float = 0.1
     bf16: bool = True
-    model: MiniCodecConfig = MINI_CODEC
+    model: MiniCodecConfig = field(default_factory=MiniCodecConfig)
 
 
 def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) -> Tensor:
