@@ -149,7 +149,8 @@ class Upsample(nn.Module):
         """Return [B, T', 2H, 2W, C/2]; T' = 2T - 1 at the start of a stream, 2T later."""
         if self.time_conv is not None:
             x = self._in_time(x, self.time_conv, walk)
-        y = convolve_upsampled(self.resample[1], x.flatten(0, 1))
+        conv: nn.Conv2d = self.resample[1]  # type: ignore[assignment]
+        y = convolve_upsampled(conv, x.flatten(0, 1))
         return y.reshape(x.shape[0], x.shape[1], *y.shape[1:])
 
     def _in_time(self, x: Tensor, conv: CausalConv3d, walk: Walk) -> Tensor:
