@@ -13,10 +13,10 @@ Big intermediate files (drawn pictures, latents) go to the cache folder, keyed b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
+from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
@@ -91,7 +92,7 @@ class Workshop:
 
     def report(self, stage: str) -> Callable[[int, int, str], None]:
         """Return the progress of one stage."""
-        return lambda done, total, what="": self.progress(stage, done, total, what)
+        return functools.partial(self.progress, stage)
 
     def made(self, stage: str, name: str) -> Path:
         """Return a file of an earlier stage.
@@ -197,7 +198,10 @@ def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
 def run_codec(shop: Workshop) -> str:
     """Train the codec."""
     recipe = shop.recipe
-    options = replace(recipe.codec, model=recipe.config().codec)
+    model = recipe.config().codec
+    if not isinstance(model, MiniCodecConfig):
+        raise SpecError(f"the codec {model.kind!r} is not trained here; give its published weights to the generator.")
+    options = replace(recipe.codec, model=model)
     identity = key_of("codec", facts(recipe)["codec"], facts(recipe)["generator"], recipe.seed)
     _, now = train_codec(
         options, shop.out / "codec", shop.cache(), seed=recipe.seed, identity=identity, progress=shop.progress
@@ -332,8 +336,3 @@ def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name:
 def _ended(stage: str, now: Progressed) -> str:
     why = "its held-out loss had converged" if now.reason == "converged" else "its steps were done"
     return f"{stage} ended after {now.step} steps ({now.seconds:.0f} s) because {why}."
-
-
-def stage_facts(shop: Workshop) -> dict[str, Any]:
-    """Return how each finished stage ended."""
-    return {path.parent.name: read_json(path) for path in sorted(shop.out.glob("*/done.json"))}
