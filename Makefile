@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check parity extras full test-full format clean
+.PHONY: demo test check parity extras full test-full judge-env test-judge format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lt-eval single --dataset demo --out results/demo
@@ -23,7 +23,7 @@ check: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
 	$(BIN)/python benchmarks/parity/sync.py
-	$(BIN)/python benchmarks/parity/codecs.py
+	$(BIN)/python benchmarks/parity/video_codecs.py
 	$(BIN)/python benchmarks/parity/audio.py
 	$(BIN)/python benchmarks/parity/wan.py
 
@@ -38,6 +38,13 @@ full: $(VENV)/.installed
 
 test-full: full
 	PYTHONPATH="$(CURDIR)" "$$($(BIN)/python benchmarks/environments/build.py)" -m pytest tests/full
+
+# vLLM on the CPU with a tiny random judge, in an environment of its own, built once like the full one (about 3.5 GB).
+judge-env: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/environments/judge_server.py --build
+
+test-judge: judge-env
+	LT_EVAL_JUDGE_SERVER=1 $(BIN)/python -m pytest tests/judge_server
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,7 @@
 """Are our codecs the published ones? Latents and frames against the public code, same weights, same input.
 
-    python benchmarks/parity/codecs.py         # installs diffusers beside, once
-    python benchmarks/parity/codecs.py --wan CLONE/wan/modules/vae.py --taehv CLONE/taehv.py
+    python benchmarks/parity/video_codecs.py         # installs diffusers beside, once
+    python benchmarks/parity/video_codecs.py --wan CLONE/wan/modules/vae.py --taehv CLONE/taehv.py
 
 Wan2.1's VAE is compared with diffusers' AutoencoderKLWan, at a small and at the published width, on seeded weights that
 go from ours to theirs by the public key layout; with clones of Wan-Video/Wan2.1 and madebyollin/taehv at hand, with
