@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -440,3 +441,9 @@ def test_the_fingerprint_follows_options_and_weights(tmp_path: Path) -> None:
     prints = [generator.fingerprint for generator in made]
     assert len(set(prints)) == len(prints)
     assert replace(NANO).fingerprint == NANO.fingerprint
+
+
+def test_the_example_on_the_page_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "generator.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(example, {})
