@@ -23,6 +23,9 @@ check: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/parity/fid_fvd.py
 	$(BIN)/python benchmarks/parity/sync.py
+	$(BIN)/python benchmarks/parity/video_codecs.py
+	$(BIN)/python benchmarks/parity/audio.py
+	$(BIN)/python benchmarks/parity/wan.py
 
 # The optional packages too: with them no test of the executors and decoders is skipped.
 extras: $(VENV)/.installed-dev

@@ -6,7 +6,9 @@
     │   ├── UnknownNameError        no metric, dataset, generator ... of that name
     │   ├── MissingExtraError       an optional dependency is not installed
     │   ├── DatasetError            a data set is absent, incomplete or changed
+    │   ├── ConditionError          a portrait, audio or prompt that no generator can be driven with
     │   ├── WeightsError            a weight file is absent, damaged or not the published one
+    │   ├── UnjudgedError           a judge failed where a score is needed
     │   └── StoreError              a run folder cannot be used
     │       ├── RunBusyError        another process is writing to it
     │       └── StorageFullError    the disk is full
@@ -59,8 +61,16 @@ class DatasetError(UsageError):
     """A data set is absent, incomplete, or not what its manifest says."""
 
 
+class ConditionError(UsageError):
+    """A portrait, audio or prompt that a generator cannot be driven with."""
+
+
 class WeightsError(UsageError):
     """A weight file is absent, damaged, or not the published one."""
+
+
+class UnjudgedError(UsageError):
+    """A judge gave no score where the table needs one, and leaving it out was not allowed."""
 
 
 class StoreError(UsageError):

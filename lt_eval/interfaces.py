@@ -207,6 +207,52 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDescription(Protocol):
+    """A generator that says what decides its speed."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """JSON types, for the manifest: dtype, resolution, steps, window, device, parameters ..."""
+        ...
+
+
+@runtime_checkable
+class HasBlocks(Protocol):
+    """A generator whose frames are made in blocks, which need not be the chunks it yields."""
+
+    @property
+    def block_frames(self) -> Sequence[int]:
+        """Frames of the first, the second ... block; the last number holds for all later ones."""
+        ...
+
+
+@runtime_checkable
+class MayNotStream(Protocol):
+    """A generator that knows whether its first frames come before its last ones are made."""
+
+    @property
+    def streams(self) -> bool:
+        """False where all frames come at the end, however many chunks they are handed over in."""
+        ...
+
+
+@runtime_checkable
+class HasStages(Protocol):
+    """A generator whose two halves can be timed apart. Both yield when the work is done on the device, not before.
+
+    Each yields the number of frames of one block after another: those that the block's work stands for.
+    """
+
+    def denoise_only(self, portrait: Frames, speech: Audio, *, prompt: str = "", seed: int = 0) -> Iterator[int]:
+        """Make the latents of a whole turn, and no pixel."""
+        ...
+
+    def decode_only(self, portrait: Frames, speech: Audio, *, prompt: str = "", seed: int = 0) -> Iterator[int]:
+        """Decode as many latents as the turn would have, random ones, to pixels on the host."""
+        ...
+
+
 class Talker(Protocol):
     """Answers a user's turn with text and speech; Generator + Talker make an interactive system."""
 

@@ -308,6 +308,7 @@ class Summary:
         contributions: method -> column -> sample id -> the clip's value, or its pull on a set metric.
         footnotes: what a reader must know of each column: mode, weights, preprocessing, policy.
         keys: of the rows that it was made from; a run folder also holds rows of earlier settings.
+        marks: column -> method -> "best" or "second", of columns where ranks were tested; others are marked by value.
     """
 
     dataset: str
@@ -319,6 +320,7 @@ class Summary:
     contributions: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     footnotes: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    marks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON types."""
@@ -337,4 +339,5 @@ class Summary:
             contributions=data["contributions"],
             footnotes=tuple(data["footnotes"]),
             keys=tuple(data["keys"]),
+            marks=data.get("marks", {}),
         )

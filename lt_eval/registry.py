@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_eval.errors import MissingExtraError, SpecError, UnknownNameError
+from lt_eval.options import annotations_of, checked
 
 KINDS = ("metrics", "datasets", "generators", "systems", "talkers", "transcribers", "judges")
 
@@ -37,6 +38,11 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "openai": "lt_eval.judge.transcribe.openai_server:OpenAITranscriber",
     },
     "judges": {"vlm": "lt_eval.judge.plugin:VLMJudge"},
+    "generators": {
+        "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
+        "http-stream": "lt_eval.bench.adapters.http:HttpStream",
+        "reference": "lt_eval.generator.reference:ReferenceGenerator",
+    },
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}
@@ -136,14 +142,18 @@ def create(kind: str, name: str, options: Mapping[str, Any], *, offered: Mapping
         offered: what the run offers (weights, device, seed); passed where the factory has such a parameter.
 
     Raises:
-        SpecError: an option that the factory does not have, or a value that it refuses.
+        SpecError: an option that the factory does not have, a value of another type than the parameter's annotation, or
+            one that the factory refuses.
     """
     factory = load(kind, name)
     known = parameters(factory)
     for key in options:
         if key not in known:
             raise SpecError(f"{kind.rstrip('s')} {name!r} has no option {key!r}.{suggestion(key, known)}")
-    chosen = {key: value for key, value in (offered or {}).items() if key in known} | dict(options)
+    where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
+    hints = annotations_of(factory)
+    fitted = {key: checked(hints.get(key, Any), value, f"{where}.{key}") for key, value in options.items()}
+    chosen = {key: value for key, value in (offered or {}).items() if key in known} | fitted
     absent = [
         key
         for key, parameter in known.items()
@@ -152,7 +162,6 @@ def create(kind: str, name: str, options: Mapping[str, Any], *, offered: Mapping
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
     if absent:
-        where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
         raise SpecError(f"{kind.rstrip('s')} {name!r} needs the option {absent[0]!r}: --set {where}.{absent[0]}=VALUE.")
     try:
         return factory(**chosen)

@@ -22,16 +22,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from lt_eval.errors import SpecError
+from lt_eval.options import checked
 from lt_eval.records import GROUND_TRUTH, MediaPolicy
 from lt_eval.registry import suggestion
 
 T = TypeVar("T")
+
+SPEED = "speed"
+"""Among the metrics: the throughput and latency that every generator is measured by anyway; alone, nothing else."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class RunSpec:
         protocol: the recipe.
         dataset: what is compared with.
         methods: rows of the table, in order.
-        metrics: columns of the table, in order.
+        metrics: columns of the table, in order; none where `speed` alone was asked for.
         weights: "official" networks, or "builtin" ones (nothing to download, columns named apart); "auto" means
             builtin for the demo data set and official for every other.
         media: how every clip is read.
@@ -121,6 +125,7 @@ class RunSpec:
         device: "auto", "cpu", "cuda" ...
         baseline: the method that others are compared with in pairs; the first one by default.
         warmups: generations before the first that is timed.
+        generator_timeout_s: a generator that gives no sign of life for so long is ended, and its clip has failed.
         execution: workers.
     """
 
@@ -135,6 +140,7 @@ class RunSpec:
     device: str = "auto"
     baseline: str | None = None
     warmups: int = 1
+    generator_timeout_s: float = 1800.0
     execution: ExecutionPolicy = ExecutionPolicy()
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +205,7 @@ def build(data: Mapping[str, Any]) -> RunSpec:
         names = [metric.name for metric in RunSpec.metrics]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise SpecError(f'metrics = {names!r}: a list of metric names is needed, such as ["fid", "fvd"].')
+    names = [name for name in names if name != SPEED]
     for name in options:
         if name not in names:
             raise SpecError(f"[metric.{name}] sets options of a metric that does not run.{suggestion(name, names)}")
@@ -269,6 +276,8 @@ def _check(spec: RunSpec) -> None:
         raise SpecError(f"limit = {spec.limit}: at least 1 item is needed.")
     if spec.warmups < 0:
         raise SpecError(f"warmups = {spec.warmups}: it cannot be negative.")
+    if not spec.generator_timeout_s > 0:
+        raise SpecError(f"generator_timeout_s = {spec.generator_timeout_s:g}: it must be longer than 0 seconds.")
     names = [method.name for method in spec.methods]
     if spec.baseline is not None and names and spec.baseline not in names:
         raise SpecError(f"baseline = {spec.baseline!r} is no method of this run.{suggestion(spec.baseline, names)}")
@@ -290,22 +299,4 @@ def _record(kind: type[T], data: Mapping[str, Any], where: str) -> T:
     hints = get_type_hints(kind)
     _refuse_unknown(data, set(hints), f"[{where}]" if where else "the specification")
     prefix = f"{where}." if where else ""
-    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Check one value against its annotation: bool, int, float, str, Literal, or an optional one of these."""
-    choices: Sequence[Any] = get_args(hint)
-    if get_origin(hint) is Literal:
-        if value in choices:
-            return value
-        raise SpecError(f"{where} = {value!r}: it must be one of {', '.join(map(repr, choices))}.")
-    if type(None) in choices:
-        kinds = [kind for kind in choices if kind is not type(None)]
-        return None if value is None else _value(kinds[0], value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    wanted = getattr(hint, "__name__", str(hint))
-    raise SpecError(f"{where} = {value!r}: a value of type {wanted} is needed.")
+    return kind(**{key: checked(hints[key], value, f"{prefix}{key}") for key, value in data.items()})

@@ -151,6 +151,24 @@ TABLE: tuple[WeightFile, ...] = (
         6_420_000_000,
         "d445a50608f025a39ac75c6da13cb9d12a4cc923f6e1b9abc4b767408eac0729",
     ),
+    WeightFile(
+        name="wan-vae",
+        file="Wan2.1_VAE.pth",
+        urls=("https://huggingface.co/Wan-AI/Wan2.1-T2V-1.3B/resolve/main/Wan2.1_VAE.pth",),
+        sha256="38071ab59bd94681c686fa51d75a1968f64e470262043be31f7a094e442fd981",
+        size=507_609_880,
+        licence="Apache-2.0",
+        used_by="generator reference, codec wan",
+    ),
+    WeightFile(
+        name="taew2_1",
+        file="taew2_1.pth",
+        urls=("https://github.com/madebyollin/taehv/raw/093b918971d59001a0bad6dfd6e0409b5e1752cf/taew2_1.pth",),
+        sha256="d26151e76cdc2c9424bef988de874b33d9a53f30ef3060cd556c429c469c797e",
+        size=22_678_901,
+        licence="MIT",
+        used_by="generator reference, codec tiny",
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import subprocess
@@ -212,3 +213,41 @@ def test_every_option_of_every_command_has_a_help_text(tmp_path: Path) -> None:
         text = lt_eval(*words, "--help", cwd=tmp_path).stdout
         options = [line.strip() for line in text.splitlines() if line.strip().startswith("--")]
         assert options and all("  " in line or len(line) > 30 for line in options), options
+
+
+def test_bench_prints_a_table_for_people_and_one_line_for_programs(tmp_path: Path) -> None:
+    words = ("--generator", "lt_eval.testing:ToyGenerator", "--set", "block=4", "--runs", "2", "--seconds", "0.5")
+    done = lt_eval("bench", *words, "--size", "32", "--conditions", "noise", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result["options"] == {"block": 4} and result["figures"]["throughput_fps"]["n"] == 2
+    assert "throughput" in done.stderr and "first frame, compute" in done.stderr
+    assert (tmp_path / "results" / "bench-ToyGenerator" / "rows.jsonl").is_file()
+
+
+def test_a_bench_with_failed_runs_exits_with_1(tmp_path: Path) -> None:
+    words = ("--generator", "tests.bench.odd:Odd", "--set", "mode=raise", "--runs", "1", "--warmup", "0")
+    done = lt_eval("bench", *words, "--seconds", "0.2", "--size", "32", cwd=tmp_path)
+    assert done.returncode == 1 and "out of ideas" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--generator", "reverence"), "There is no generator called"),
+        (("--generator", "lt_eval.testing:ToyGenerator", "--pace", "realtme"), "Did you mean 'realtime'"),
+        (("--generator", "lt_eval.testing:ToyGenerator", "--load", "many"), "the word search, or sessions a second"),
+        (("--generator", "lt_eval.testing:ToyGenerator", "--runs", "0"), "at least 1"),
+        (("--generator", "external-command"), "needs the option 'command'"),
+    ],
+)
+def test_a_bench_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    done = lt_eval("bench", *words, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_metrics_is_another_spelling_of_metric(tmp_path: Path) -> None:
+    done = lt_eval("single", "--dataset", "demo", "--metrics", "speed", cwd=tmp_path)
+    assert done.returncode == 2 and "no generator was named" in done.stderr

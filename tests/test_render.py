@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lt_eval.bench.host import Host
 from lt_eval.errors import DatasetError
 from lt_eval.interfaces import Session
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
 from lt_eval.records import Audio, Dialogue, Frames, MediaPolicy, Turn
-from lt_eval.render import load_conditions, render_clip, render_row
+from lt_eval.render import Shelf, load_conditions, render_clip, render_in, render_key, render_row
 from lt_eval.testing import ToyGenerator
 from tests.clips import moving_frames, tone, write_wav
 
@@ -94,3 +95,58 @@ def test_audio_reaches_the_generator_at_the_rate_it_wants(dialogue: Dialogue, ra
     assert abs(len(audio) - rate) <= 2
     spectrum = np.abs(np.fft.rfft(audio))
     assert np.argmax(spectrum) * rate / len(audio) == pytest.approx(200, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason", "words"),
+    [
+        ("raise", "generation_failed", "RuntimeError: out of ideas"),
+        ("leave", "generation_failed", "SystemExit: 3"),
+        ("float", "generation_invalid", "a: the generator yielded ndarray float32"),
+        ("grow", "generation_invalid", "change from (32, 32) to (32, 34)"),
+        ("none", "generation_invalid", "NoneType"),
+        ("endless", "generation_invalid", "must end after its audio"),
+        ("crash", "generation_failed", "SIGABRT while it was generating a"),
+        ("hang", "generation_timeout", "no sign of life for 3 s while it was generating a"),
+    ],
+)
+def test_whatever_a_generator_does_in_mid_clip_is_a_row_with_its_reason(
+    dialogue: Dialogue, tmp_path: Path, mode: str, reason: str, words: str
+) -> None:
+    """And the next clip is rendered by the same host."""
+    out = tmp_path / "clips" / "a.mp4"
+    options = {"mode": mode, "once": str(tmp_path / "happened")}
+    with Host("tests.bench.odd:Odd", options, {}, timeout_s=3.0) as host:
+        row = render_in(host, "f", "set", "ours", dialogue, out, seed=0)
+        assert row.failure is not None and row.failure.reason == reason and words in row.failure.message
+        assert row.key == render_key("f", "ours", dialogue, 0) and row.clip == "" and not row.values
+        assert not out.exists() and list(tmp_path.glob("clips/.*")) == []
+        if mode != "endless":
+            again = render_in(host, "f", "set", "ours", dialogue, out, seed=0)
+            assert again.failure is None and again.values["Throughput"] > 0 and out.is_file()
+
+
+class Busy(Stub):
+    """A generator that works on a thread of its own while its frames are being looked at."""
+
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        buffer = np.zeros((3, 32, 32, 3), np.uint8)
+        for value in range(6):
+            time.sleep(self.delay_s)
+            buffer[:] = 40 * value
+            yield buffer
+
+
+def test_a_generator_may_use_its_buffer_again(dialogue: Dialogue, tmp_path: Path) -> None:
+    render_clip(Busy([]), dialogue, tmp_path / "out.mp4")
+    with MediaClip(tmp_path / "out.mp4", MediaPolicy()) as clip:
+        assert clip.frames.mean(axis=(1, 2, 3)) == pytest.approx(np.repeat(40 * np.arange(6), 3), abs=3)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 10_000, 10**9])
+def test_a_shelf_gives_back_what_was_put_on_it_in_memory_or_not(limit: int) -> None:
+    chunks = [np.full((n, 16, 18, 3), n, np.uint8) for n in (3, 1, 5, 2)]
+    with Shelf(limit) as shelf:
+        for chunk in chunks:
+            shelf.put(chunk)
+        assert all(np.array_equal(a, b) for a, b in zip(shelf, chunks, strict=True))

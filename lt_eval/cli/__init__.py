@@ -13,7 +13,9 @@ import typer
 
 from lt_eval import __version__
 from lt_eval.cli.base import say
+from lt_eval.cli.bench import bench
 from lt_eval.cli.data import data_app
+from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
 from lt_eval.cli.report import report_
 from lt_eval.cli.single import single
@@ -29,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(single)
+app.command()(generate)
+app.command()(bench)
 app.command("report")(report_)
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")

@@ -59,15 +59,36 @@ def report_(
     paper: Annotated[
         str | None, typer.Option(help="Only one published table: table1, table2 or table3; default those that fit.")
     ] = None,
+    mark: Annotated[
+        str | None,
+        typer.Option(help="Multi-round: significance (default) or naive, the paper's: by value alone."),
+    ] = None,
+    percentile: Annotated[
+        str | None, typer.Option(help="Multi-round: normal-cdf (default) or empirical-midrank.")
+    ] = None,
+    reference_pool: Annotated[
+        Path | None, typer.Option(help="Multi-round: percentiles within this frozen pool instead of the run's own.")
+    ] = None,
+    write_pool: Annotated[Path | None, typer.Option(help="Multi-round: freeze the run's pool into this file.")] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Multi-round: leave out what the judge failed on, with coverage.")
+    ] = False,
 ) -> None:
     """Write the table of finished runs. Needs neither torch nor the clips."""
     from lt_eval import report
+    from lt_eval.cli.report_rounds import Choices, report_rounds
+    from lt_eval.report.rounds import is_rounds
     from lt_eval.store import read_summary
 
     chosen = format or ("text" if out is None and sys.stdout.isatty() else "markdown")
     report.check(chosen, tidy=tidy)
     folders = runs or [_newest_run()]
     beside = paper or ("all" if with_paper else None)
+    choices = Choices(mark, percentile, reference_pool, write_pool, allow_missing)
+    if any(map(is_rounds, folders)):
+        report_rounds(folders, chosen, out, tidy=tidy, beside=beside, choices=choices)
+        return
+    choices.refuse_any()
     if chosen == "html":
         _write_html(folders, out, beside)
         return
@@ -92,7 +113,8 @@ def _write_html(folders: Sequence[Path], out: Path | None, with_paper: str | Non
 
 
 def _newest_run() -> Path:
-    found = sorted(RESULTS.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    found = [path for name in ("summary.json", "multiround.json") for path in RESULTS.glob(f"*/{name}")]
+    found.sort(key=lambda path: path.stat().st_mtime)
     if not found:
         raise StoreError(
             "No finished run lies below results/. Name a run folder, or make one: lt-eval single --dataset demo"

@@ -27,10 +27,19 @@ def single(
         list[str] | None, typer.Option(metavar="[NAME=]GENERATOR", help="A generator by name or module:Class.")
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="A metric by name or module:Class; default fid, fvd, sync, qalign.")
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            "--metrics",
+            help="A metric by name or module:Class; default fid, fvd, sync, qalign. "
+            "speed: throughput and latency, nothing else.",
+        ),
     ] = None,
     sync_mode: Annotated[str | None, typer.Option(help="Of sync: reference (with codecs) or direct.")] = None,
     qalign_frames: Annotated[int | None, typer.Option(help="Frames a clip for IQA and ASE; 0 is all.")] = None,
+    generator_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Longest wait for a sign of life of a generator; 1800.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="official or builtin.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second that clips are resampled to, or native.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
@@ -57,7 +66,8 @@ def single(
 
     flags: dict[str, Any] = {
         "dataset": {"name": "folder", "root": str(reference)} if reference else {"name": dataset},
-        "metrics": metric,
+        "metrics": [name for names in metric or [] for name in names.split(",")] or None,
+        "generator_timeout_s": generator_timeout,
         "metric": {"sync": {"mode": sync_mode}, "qalign": {"frames": qalign_frames}},
         "weights": weights,
         "limit": limit,

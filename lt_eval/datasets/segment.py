@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from lt_eval.errors import DamagedError, NoAudioError, SilentAudioError, UnscorableError
 from lt_eval.media.picture import orient
-from lt_eval.media.probe import display_matrix, opened, video_stream
+from lt_eval.media.probe import audio_stream, display_matrix, opened, video_stream
 from lt_eval.media.resample import Schedule, exact_rate
 from lt_eval.media.sound import Soundtrack
 from lt_eval.records import SAMPLE_RATE_HZ
@@ -130,7 +130,7 @@ def sound(path: Path, origin_s: Fraction, seconds: float) -> Audio:
     wanted = round(seconds * SAMPLE_RATE_HZ)
     remedy = "Fetch the video with its sound."
     with opened(path) as container, _damage_named(path):
-        stream = next(iter(container.streams.audio), None)
+        stream = audio_stream(container)
         if stream is None:
             raise NoAudioError(path, "holds no audio stream", remedy)
         track, end_s = Soundtrack(), origin_s + Fraction(seconds) + TICK_S

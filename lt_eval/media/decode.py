@@ -21,7 +21,7 @@ import numpy as np
 
 from lt_eval.errors import NoAudioError
 from lt_eval.media.picture import crop, fit
-from lt_eval.media.probe import ClipInfo, opened
+from lt_eval.media.probe import ClipInfo, audio_stream, opened
 from lt_eval.media.reader import Reader, Shot
 from lt_eval.media.resample import Schedule, exact_rate
 from lt_eval.media.sound import Soundtrack
@@ -70,7 +70,9 @@ class Decoding:
         assert self._audio is not None, "the frames come first"
         if len(self._audio):
             return self._audio
-        finding = "has an audio stream without a sample" if self.info.has_audio else "holds no audio stream"
+        finding = (
+            "has an audio stream without a sample" if self.info.has_audio else "holds no audio stream that can be read"
+        )
         raise NoAudioError(self.path, finding, "Give a clip with sound, or leave out the metrics that listen.")
 
     def __iter__(self) -> Iterator[Frames]:
@@ -126,9 +128,9 @@ def read_audio(path: Path | str, rate_hz: int = SAMPLE_RATE_HZ) -> Audio:
     path = Path(path)
     sound = Soundtrack(rate_hz)
     with opened(path) as container:
-        for stream in container.streams.audio[:1]:
-            for frame in container.decode(stream):
-                sound.add(frame)
+        stream = audio_stream(container)
+        for frame in [] if stream is None else container.decode(stream):
+            sound.add(frame)
     audio = sound.finish(sound.start_s or Fraction(0))
     if not len(audio):
         raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")

@@ -82,7 +82,7 @@ def probe(path: Path | str) -> ClipInfo:
     path = Path(path)
     with opened(path) as container:
         video = video_stream(container, path)
-        audio = next(iter(container.streams.audio), None)
+        audio = audio_stream(container)
         first: av.VideoFrame | None = None
         starts: list[tuple[int, int]] = []
         sound_s: Fraction | None = None
@@ -179,11 +179,21 @@ def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
 
     Raises:
         NoVideoError: there is none.
+        DamagedError: no decoder knows its codec, as where the codec's name was damaged.
     """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            known: Any = stream.codec_context  # None without a decoder, whatever the type says
+            if known is None:
+                remedy = "Encode the clip again, for example as H.264, or copy it again."
+                raise DamagedError(path, "holds pictures in a codec that is not known here", remedy)
             return stream
     raise NoVideoError(path, "holds no video stream", "Give a file with pictures.")
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """Return the first stream of sound whose codec is known; None where there is none."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def display_matrix(frame: av.VideoFrame) -> Sequence[int]:

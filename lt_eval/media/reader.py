@@ -11,7 +11,15 @@ from av.video.reformatter import VideoReformatter
 
 from lt_eval.errors import DamagedError, NoVideoError
 from lt_eval.media.picture import is_sideways, orient
-from lt_eval.media.probe import ClipInfo, clip_info, display_matrix, lacks_bytes, timeline_of, video_stream
+from lt_eval.media.probe import (
+    ClipInfo,
+    audio_stream,
+    clip_info,
+    display_matrix,
+    lacks_bytes,
+    timeline_of,
+    video_stream,
+)
 from lt_eval.media.sound import Soundtrack
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ class Reader:
         self._video.thread_type = "AUTO"
         # Without it libavcodec patches damaged pictures up, or leaves them out, and says nothing.
         self._video.codec_context.options = {"err_detect": "explode"}
-        self._audio = next(iter(container.streams.audio), None)
+        self._audio = audio_stream(container)
         self._reformatter = VideoReformatter()
         self._size, self._rotation_deg = (0, 0), 0
         self._packets = self._seen = 0

@@ -48,7 +48,7 @@ class Soundtrack:
         time_s = self._expected_s if frame.pts is None or time_base is None else frame.pts * time_base
         if self._resampler is None or kind != self._format or abs(time_s - self._expected_s) > GAP_S:
             self._flush()
-            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self._rate_hz)
+            self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate_hz)
             self._format, self._start_s, self._expected_s = kind, time_s, time_s
         self._expected_s += Fraction(frame.samples, rate)
         # The last AAC frame is filled up to 1024 samples; its length in exact ticks says how many were meant.
@@ -86,5 +86,7 @@ class Soundtrack:
     def _collect(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
         for resampled in self._resampler.resample(frame):
+            # Interleaved: of planar sound in 8 channels and more, av 18 reads a plane too many, which ends the process.
+            channels = resampled.to_ndarray().reshape(-1, resampled.layout.nb_channels).T
             # Not libswresample's downmix: in floating point that is louder by 3 dB than the mean.
-            self._chunks.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
+            self._chunks.append(np.ascontiguousarray(channels).mean(axis=0, dtype=np.float32))

@@ -6,7 +6,9 @@
     haar        OpenCV's cascade; needs nothing
 
 Boxes in a file are fractions of the whole picture and belong to times, so that clips of other sizes, rates and content
-crops share them. Detections are kept in the cache folder, about 10 kB a clip.
+crops share them. A stated box whose centre lies outside of the picture, or that reaches farther than a whole picture
+beyond it, counts as no face: one slip must not cost a clip its value. Detections are kept in the cache folder, about
+10 kB a clip.
 """
 
 from __future__ import annotations
@@ -185,12 +187,28 @@ def _stated(file: Path, footage: Footage, placing: Placing | None) -> list[Boxes
     height, width = footage.pictures[0].shape[:2]
     pixels = np.array([width, height, width, height], np.float64)
     offset_s = placing.skipped_s if placing is not None else 0.0
-    found = []
+    found, count = [], 0
     for instant in footage.instants:
         number = math.floor(((instant + 0.5) / 25 + offset_s) * fps)
         boxes = stated[number] if number < len(stated) else np.zeros((0, 4))
-        found.append((boxes if placing is None else placing.placed(boxes)) * pixels)
+        boxes = boxes if placing is None else placing.placed(boxes)
+        count += len(boxes)
+        found.append(boxes[_in_picture(boxes)] * pixels)
+    if count and not any(map(len, found)):
+        raise UnscorableError(
+            "face_outside", f"{file}: all {count} stated face boxes lie outside of the picture, which is 0 to 1."
+        )
     return found
+
+
+def _in_picture(boxes: Boxes) -> NDArray[np.bool_]:
+    """Return which boxes have their centre in it; those from far outside would need a crop of many pictures' size."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.asarray(((centres >= 0) & (centres <= 1)).all(axis=1) & ~_far_outside(boxes))
+
+
+def _far_outside(boxes: Boxes) -> NDArray[np.bool_]:
+    return np.asarray((np.abs(boxes - 0.5) > 1.5).any(axis=1))
 
 
 def read_faces(file: Path) -> tuple[float, list[Boxes]]:
@@ -207,6 +225,10 @@ def read_faces(file: Path) -> tuple[float, list[Boxes]]:
         raise _unreadable(file, f"{type(cause).__name__}: {cause}") from cause
     if not (math.isfinite(fps) and fps > 0):
         raise _unreadable(file, f"fps is {fps}")
+    every = np.concatenate([np.zeros((0, 4)), *frames])
+    if 2 * np.count_nonzero(far := _far_outside(every)) > len(every):
+        shown = every[far][0].tolist()
+        raise _unreadable(file, f"{shown} lies far outside of the picture, which is 0 to 1: are these pixels?")
     return fps, frames
 
 
@@ -218,8 +240,6 @@ def _frame_of_file(entry: Any) -> Boxes:
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all() or (boxes[:, :2] >= boxes[:, 2:]).any():
         raise ValueError(f"{entry} is not [left, top, right, bottom], nor null, nor a list of such boxes")
-    if np.abs(boxes - 0.5).max() > 1.5:
-        raise ValueError(f"{entry} lies far outside of the picture, which is 0 to 1: are these pixels?")
     return boxes
 
 

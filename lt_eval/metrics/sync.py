@@ -10,7 +10,6 @@ joonson/syncnet_python 6efbb1c, on which published numbers rest; "direct" is the
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 from collections import Counter
@@ -27,14 +26,13 @@ from lt_eval.fingerprint import of_decoding
 from lt_eval.interfaces import Clip
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
-from lt_eval.media.probe import probe
-from lt_eval.media.resample import exact_rate, source_of_each
 from lt_eval.media.spectra import mfcc, pcm16
-from lt_eval.metrics.face_boxes import Detector, Footage, Placing, Source, available, boxes_of
+from lt_eval.metrics.face_boxes import Detector, Footage, Source, available, boxes_of
 from lt_eval.metrics.faces import FaceTrack, crop_face, smoothed, tracks_in
 from lt_eval.metrics.feature_sets import check_choice, feature_key
 from lt_eval.metrics.shots import shots_of
-from lt_eval.metrics.sync_distances import SAMPLES_PER_FRAME, SyncResult, sync_of, window_count
+from lt_eval.metrics.sync_distances import MAX_SHIFT, SAMPLES_PER_FRAME, SyncResult, sync_of, window_count
+from lt_eval.metrics.sync_rate import FPS, at_25_fps, placing_of
 from lt_eval.records import Column, Score
 from lt_eval.store import key_of
 
@@ -42,17 +40,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from lt_eval.records import Audio, Frames, Sample, Turn
+    from lt_eval.records import Frames, Sample, Turn
 
-FPS = 25.0
 SILENT_PEAK = 1e-3
 """Sound that never leaves -60 dB of full scale counts as silence."""
+
+LEAST_WINDOWS = MAX_SHIFT + 1
+"""With fewer, the farthest shifts compare lips with zeros alone; with one or two, upstream's Sync-C is exactly 0."""
 
 _WINDOWS_AT_ONCE = 256
 _LIP_FRAMES = 5
 
 _SOURCES = (
-    *("sync.py", "sync_distances.py", "faces.py", "shots.py", "face_boxes.py"),
+    *("sync.py", "sync_rate.py", "sync_distances.py", "faces.py", "shots.py", "face_boxes.py"),
     *("../media/haar.py", "../media/spectra.py", "nets/inference.py"),
 )
 """Code that every score depends on."""
@@ -104,7 +104,8 @@ class Sync:
             a sidecar and a detector, which is S3FD, or the Haar cascade with builtin weights.
         audio: "clip" is the clip's own track, which a viewer hears; "driving" what the avatar was driven with.
         masked: whether Sync-C and Sync-D without the zero padding beyond the clip's ends are columns too.
-        min_track: a face must be seen in more frames than this, at 25 fps.
+        min_track: a face must be seen in more frames than this, at 25 fps; below 20 it is sound and pictures that must
+            go on for LEAST_WINDOWS, 21 frames.
         min_face_px: a face must on average be wider or higher than this.
         device: "auto", "cpu", "cuda" ...
 
@@ -176,23 +177,21 @@ class Sync:
             WeightsError: official weights are absent or not the published ones.
         """
         turn = sample.dialogue.turns[sample.turn]
-        with _at_25_fps(sample.clip) as clip:
+        with at_25_fps(sample.clip) as clip:
             source = available(clip, turn, self._sources)
             footage = self._footage(clip, turn)
-            if window_count(len(footage.pictures), len(footage.audio)) < 1 or len(footage.pictures) <= self.min_track:
-                raise UnscorableError(
-                    "clip_too_short",
-                    f"{clip.path} has {len(footage.pictures)} frames at 25 fps and {len(footage.audio) / 16_000:.2f} s "
-                    f"of sound; Sync needs more than {max(self.min_track, 5)} frames (option min_track) and 0.24 s.",
-                )
+            frames, windows = len(footage.pictures), window_count(len(footage.pictures), len(footage.audio))
+            if windows < LEAST_WINDOWS or frames <= self.min_track:
+                raise UnscorableError("clip_too_short", self._too_short(clip.path, frames, len(footage.audio)))
             boxes = boxes_of(
-                footage, clip, turn, source, _placing(clip, source), self._detector, self._detector_key(source)
+                footage, clip, turn, source, placing_of(clip, source), self._detector, self._detector_key(source)
             )
             tracks = self._kept_tracks(tracks_in(footage.shots, boxes), boxes, clip.path)
             scored = [one for track in tracks if (one := self._scored(footage, track)) is not None]
         if not scored:
             raise UnscorableError(
-                "clip_too_short", f"{clip.path}: the sound ends before any face can be compared with it."
+                "clip_too_short",
+                f"{clip.path}: no face is seen and heard for {(LEAST_WINDOWS + 5) / FPS:.2f} s; the sound ends before.",
             )
         chosen = max(range(len(scored)), key=lambda k: (len(scored[k].track), scored[k].track.size_px, -k))
         height, width = footage.pictures[0].shape[:2]
@@ -205,6 +204,13 @@ class Sync:
                 "tracks": [_track_details(one, width, height) for one in scored],
                 "frame_confidence": [round(value, 4) for value in scored[chosen].plain.frame_confidence],
             },
+        )
+
+    def _too_short(self, path: Path, frames: int, samples: int) -> str:
+        least = LEAST_WINDOWS + 5
+        return (
+            f"{path} has {frames} frames at 25 fps and {samples / 16_000:.2f} s of sound; Sync needs more than "
+            f"{max(self.min_track, least - 1)} frames (option min_track) and {least / FPS:.2f} s of sound."
         )
 
     def _footage(self, clip: Clip, turn: Turn) -> Footage:
@@ -263,7 +269,7 @@ class Sync:
         """Return the result of one track, None where its sound is too short."""
         samples = footage.audio[track.first * SAMPLES_PER_FRAME : track.end * SAMPLES_PER_FRAME]
         count = window_count(len(track), len(samples))
-        if count < (2 if self.masked else 1):  # masked, a single window has a single shift, and no median beside it
+        if count < LEAST_WINDOWS:
             return None
         pictures = footage.pictures
         crops: Iterator[Frames] = (
@@ -320,7 +326,7 @@ class Sync:
     def _code(self) -> tuple[str, ...]:
         return (
             *_SOURCES,
-            *(["sync_reference.py"] if self._mode == "reference" else []),
+            *(["sync_reference.py", "sync_mp3.py"] if self._mode == "reference" else []),
             *(["nets/s3fd.py"] if "s3fd" in self._sources else []),
             "nets/slim_syncnet.py" if self._builtin else "nets/syncnet.py",
         )
@@ -391,47 +397,6 @@ def _missing(name: str) -> str:
     except WeightsError as error:
         return str(error)
     return ""
-
-
-# Clips at 25 frames a second ------------------------------------------------------------------------------------------
-
-
-class _Resampled:
-    """A clip that lives in memory, at 25 frames a second by the rule of `media.resample`."""
-
-    fps = FPS
-
-    def __init__(self, clip: Clip) -> None:
-        self.path, self._clip = clip.path, clip
-
-    @functools.cached_property
-    def frames(self) -> Frames:
-        rate, count = exact_rate(self._clip.fps), len(self._clip.frames)
-        return self._clip.frames[source_of_each([k / rate for k in range(count)], count / rate, exact_rate(FPS))]
-
-    @property
-    def audio(self) -> Audio:
-        return self._clip.audio
-
-
-@contextlib.contextmanager
-def _at_25_fps(clip: Clip) -> Iterator[Clip]:
-    """Yield the clip where its rate is 25, else one of the same file at 25 for as long as it is needed."""
-    if isinstance(clip, MediaClip):
-        if clip.policy.fps == FPS:
-            yield clip
-            return
-        with MediaClip(clip.path, replace(clip.policy, fps=FPS), clip.content) as view:
-            yield view
-    else:
-        yield clip if clip.fps == FPS else _Resampled(clip)
-
-
-def _placing(clip: Clip, source: Source) -> Placing | None:
-    if source not in ("manifest", "sidecar") or not isinstance(clip, MediaClip):
-        return None
-    facts = probe(clip.path)
-    return Placing(facts.width, facts.height, clip.policy, clip.content, 1 / facts.fps if facts.fps else 0.0)
 
 
 # Tracks ---------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ begins before 0 the pictures behind the first move back by that time, rounded up
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import tempfile
 import weakref
@@ -30,19 +29,18 @@ from typing import TYPE_CHECKING, Any, cast
 import av
 import cv2
 import numpy as np
-from av.codec.context import Flags2
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from lt_eval.errors import NoAudioError, UnscorableError
+from lt_eval.errors import UnscorableError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import Decoding
 from lt_eval.media.picture import orient
-from lt_eval.media.probe import display_matrix, opened
+from lt_eval.media.probe import display_matrix
 from lt_eval.media.reader import Reader
-from lt_eval.media.sound import Soundtrack
 from lt_eval.media.spectra import pcm16
 from lt_eval.metrics.face_boxes import Footage
 from lt_eval.metrics.shots import shots_of
+from lt_eval.metrics.sync_mp3 import MP3_DELAY, Mp3Sound, mp3_of_file, mp3_round_trip
 from lt_eval.records import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -54,15 +52,12 @@ if TYPE_CHECKING:
 
     from lt_eval.interfaces import Clip
     from lt_eval.metrics.shots import Shot
-    from lt_eval.records import Audio, Frames
+    from lt_eval.metrics.sync_mp3 import Sound
+    from lt_eval.records import Frames
 
     Planes = NDArray[np.uint8]  # [H * 3 / 2, W]: YUV 4:2:0, limited range, as av lays it out in one array
-    _Sound = tuple[NDArray[np.int16], int]  # samples at 16 kHz, and the rate that the MP3 had
 
 FPS = 25
-
-MP3_DELAY = 1105
-"""Samples at MP3's own rate by which libmp3lame is late, of which an AVI says nothing."""
 
 _QSCALE_2 = {"qmin": "2", "qmax": "2", "i_qfactor": "-1", "b": "1000000000"}
 """What `-qscale:v 2` does, as rate control with one quantiser and no want of bits: the option itself works through a
@@ -95,7 +90,7 @@ def reference_footage(clip: Clip, speech: Path | None = None) -> Footage:
         jpegs, shots, sound = _first_pass(clip, whole=True)
     except _NotPlain:
         jpegs, shots, sound = _first_pass(clip, whole=False)
-    audio, rate_hz = sound() if speech is None else _sound_of_file(speech)
+    audio, rate_hz = sound() if speech is None else mp3_of_file(speech)
     count = len(jpegs)
     late = -(-MP3_DELAY * FPS // rate_hz)
     instants = np.minimum(np.r_[np.zeros(late, np.int64), 1, 1 : max(2, count)][:count], count - 1)
@@ -108,13 +103,13 @@ def round_trip(crops: Iterable[Frames]) -> Iterator[Frames]:
         yield _picture(data)
 
 
-def _first_pass(clip: Clip, *, whole: bool) -> tuple[JpegFile, list[Shot], Callable[[], _Sound]]:
+def _first_pass(clip: Clip, *, whole: bool) -> tuple[JpegFile, list[Shot], Callable[[], Sound]]:
     planes, sound = _from_file(clip, whole=whole) if isinstance(clip, MediaClip) else _from_arrays(clip)
     jpegs = JpegFile()
     return jpegs, shots_of(jpegs.filled(_mpeg4(planes, _QSCALE_2))), sound
 
 
-def _from_file(clip: MediaClip, *, whole: bool) -> tuple[Iterator[Planes], Callable[[], _Sound]]:
+def _from_file(clip: MediaClip, *, whole: bool) -> tuple[Iterator[Planes], Callable[[], Sound]]:
     if whole and clip.policy.size is None and clip.content is None:
         decoding: _Sounded = _Plain(clip.path, clip.policy)
         return itertools.chain.from_iterable(decoding), lambda: decoding.sound
@@ -122,8 +117,8 @@ def _from_file(clip: MediaClip, *, whole: bool) -> tuple[Iterator[Planes], Calla
     return map(_planes_of, itertools.chain.from_iterable(decoding)), lambda: decoding.sound
 
 
-def _from_arrays(clip: Clip) -> tuple[Iterator[Planes], Callable[[], _Sound]]:
-    def sound() -> _Sound:
+def _from_arrays(clip: Clip) -> tuple[Iterator[Planes], Callable[[], Sound]]:
+    def sound() -> Sound:
         frame = av.AudioFrame.from_ndarray(clip.audio[None], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
         return mp3_round_trip([frame], Fraction(0))
@@ -141,12 +136,15 @@ class _Sounded(Decoding):
     _mp3: Mp3Sound
 
     def _reader(self, container: InputContainer) -> Reader:
-        reader = super()._reader(container)
-        reader.sound = self._mp3 = Mp3Sound()
+        return self._heard(super()._reader(container))
+
+    def _heard(self, reader: Reader) -> Reader:
+        timeline = reader.timeline
+        reader.sound = self._mp3 = Mp3Sound(lambda: timeline.origin_s if timeline.count else None)
         return reader
 
     @property
-    def sound(self) -> _Sound:
+    def sound(self) -> Sound:
         """Samples, and the rate of the MP3; raises NoAudioError."""
         return pcm16(self.audio), self._mp3.rate_hz
 
@@ -155,9 +153,7 @@ class _Plain(_Sounded):
     """Colour planes of upright pictures instead of canonical frames."""
 
     def _reader(self, container: InputContainer) -> Reader:
-        reader = _PlanesReader(self.path, container, skip_first=self._policy.skip_first_frame)
-        reader.sound = self._mp3 = Mp3Sound()
-        return reader
+        return self._heard(_PlanesReader(self.path, container, skip_first=self._policy.skip_first_frame))
 
 
 class _PlanesReader(Reader):
@@ -301,126 +297,3 @@ class _Shown:
 
     def __getitem__(self, index: int, /) -> Frames:
         return self._jpegs[int(self._numbers[index])]
-
-
-# Sound ----------------------------------------------------------------------------------------------------------------
-
-
-class Mp3Sound(Soundtrack):
-    """A soundtrack that keeps its own rate and channels until it has been through MP3."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._frames: list[av.AudioFrame] = []
-        self.rate_hz = SAMPLE_RATE_HZ
-
-    @property
-    def start_s(self) -> Fraction | None:
-        """Container time of the first sample; None while there is none."""
-        return _start_s(self._frames[0]) if self._frames else None
-
-    def add(self, frame: av.AudioFrame) -> None:
-        """Append a decoded frame."""
-        self._frames.append(frame)
-
-    def finish(self, origin_s: Fraction) -> Audio:
-        """Return float32 [T] at 16 kHz, of which `pcm16` makes the very samples; sample 0 at time `origin_s`."""
-        samples, self.rate_hz = mp3_round_trip(self._frames, origin_s)
-        return (samples / np.float32(32768)).astype(np.float32)
-
-
-def _start_s(frame: av.AudioFrame) -> Fraction:
-    return Fraction(0) if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
-
-
-def _sound_of_file(path: Path) -> _Sound:
-    with opened(path) as container:
-        frames = list(container.decode(container.streams.audio[0])) if container.streams.audio else []
-    if not frames:
-        raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")
-    return mp3_round_trip(frames, _start_s(frames[0]))
-
-
-def mp3_round_trip(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> _Sound:
-    """Return sound after MP3 at its own rate, as 16 kHz mono, and the rate of the MP3.
-
-    Args:
-        frames: as decoded. Holes and overlaps of a tenth of a second and more are filled and cut.
-        origin_s: time of the frames that becomes time 0; what is earlier is cut, a late start is silence.
-    """
-    if not frames:
-        return np.zeros(0, np.int16), SAMPLE_RATE_HZ
-    encoder = _mp3_encoder(frames[0])
-    decoder: Any = av.CodecContext.create("mp3float", "r")
-    # The last packet says how much of it is padding, which an AVI does not pass on.
-    decoder.flags2 |= Flags2.skip_manual
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
-    pieces = [np.zeros(0, np.int16)]
-    for packet in _mp3_packets(encoder, _in_time(frames, origin_s)):
-        for heard in decoder.decode(packet):
-            heard.pts = None
-            pieces += [piece.to_ndarray()[0] for piece in resampler.resample(heard)]
-    pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    return np.concatenate(pieces), encoder.sample_rate
-
-
-def _mp3_encoder(first: av.AudioFrame) -> Any:
-    """Return an encoder opened with what ffmpeg chooses for sound like this."""
-    encoder: Any = av.CodecContext.create("libmp3lame", "w")
-    rates = av.Codec("libmp3lame", "w").audio_rates or [first.sample_rate]
-    encoder.rate = min(rates, key=lambda rate: abs(rate - first.sample_rate))
-    encoder.layout = "mono" if len(first.layout.channels) == 1 else "stereo"
-    encoder.format = {"u8": "s16p", "s16": "s16p", "s32": "s32p"}.get(first.format.name.removesuffix("p"), "fltp")
-    encoder.time_base = Fraction(1, encoder.rate)
-    encoder.open()
-    return encoder
-
-
-def _mp3_packets(encoder: Any, frames: Iterable[av.AudioFrame]) -> Iterator[Any]:
-    cutter = av.AudioResampler(encoder.format.name, encoder.layout.name, encoder.rate, encoder.frame_size)
-    for frame in frames:
-        for piece in cutter.resample(frame):
-            yield from encoder.encode(piece)
-    for piece in cutter.resample(None):
-        yield from encoder.encode(piece)
-    yield from encoder.encode(None)
-    yield None
-
-
-def _in_time(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> Iterator[av.AudioFrame]:
-    """Yield what ffmpeg's `-async 1` makes of frames: sound from time 0 on, without holes."""
-    kinds = {(frame.format.name, frame.layout.name, frame.sample_rate) for frame in frames}
-    if len(kinds) > 1:
-        yield _as_one_kind(frames, origin_s)
-        return
-    first = frames[0]
-    base = first.time_base or Fraction(1, first.sample_rate)
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=first.sample_rate, format=first.format.name, layout=first.layout.name, time_base=base
-    )
-    graph.link_nodes(source, graph.add("aresample", "async=1:first_pts=0"), graph.add("abuffersink")).configure()
-    shift = round(origin_s / base)
-    for frame in frames:
-        if frame.pts is not None:
-            frame.pts -= shift
-        graph.push(frame)
-        yield from _pulled(graph)
-    graph.push(None)
-    yield from _pulled(graph)
-
-
-def _pulled(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
-    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
-        while True:
-            yield cast("av.AudioFrame", graph.pull())
-
-
-def _as_one_kind(frames: Sequence[av.AudioFrame], origin_s: Fraction) -> av.AudioFrame:
-    """Return 16 kHz mono where rate or channels change on the way."""
-    sound = Soundtrack()
-    for frame in frames:
-        sound.add(frame)
-    one = av.AudioFrame.from_ndarray(sound.finish(origin_s)[None], format="fltp", layout="mono")
-    one.sample_rate, one.pts, one.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
-    return one

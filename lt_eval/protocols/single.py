@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lt_eval import fingerprint, provenance
+from lt_eval import provenance
+from lt_eval.bench.host import Host
 from lt_eval.datasets.folder import match_clips
-from lt_eval.errors import DatasetError, SpecError, StoreError, WeightsError
+from lt_eval.errors import DatasetError, LtEvalError, SpecError, StoreError, WeightsError
 from lt_eval.interfaces import HasFindings, HasFootnotes, HasMethods
 from lt_eval.measure import (
     ClipTask,
@@ -30,13 +31,13 @@ from lt_eval.measure import (
 from lt_eval.records import GROUND_TRUTH, Cell, Dialogue, MethodInfo, Row, Summary
 from lt_eval.registry import create, suggestion, targets
 from lt_eval.render import COLUMNS as RENDER_COLUMNS
-from lt_eval.render import is_rendered, render_clip, render_key, render_row
+from lt_eval.render import is_rendered, render_in, render_key, warm_up_in
 from lt_eval.spec import MethodSpec, RunSpec, check_method_name
 from lt_eval.store import RunStore, read_json
 from lt_eval.summarise import summarise
 
 if TYPE_CHECKING:
-    from lt_eval.interfaces import Dataset, Generator
+    from lt_eval.interfaces import Dataset
 
 Progress = Callable[[str, int, int, str], None]
 """Told (stage, done, in all, what was done last)."""
@@ -58,6 +59,7 @@ class _Method:
     folder: Path
     extra: tuple[str, ...] = ()
     rendered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], None]) -> Outcome:
@@ -73,6 +75,7 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
         UsageError: the spec, the data set, the weights or the folder cannot be used.
     """
     spec = _resolved(spec)
+    _refuse_nothing_to_do(spec)
     dataset = cast("Dataset", create("datasets", spec.dataset.name, spec.dataset.options))
     offered = {"weights": spec.weights, "device": spec.device, "seed": spec.seed}
     plans = _plans(spec, offered)
@@ -107,7 +110,10 @@ def run(spec: RunSpec, out: Path, *, progress: Progress, say: Callable[[str], No
             store.features_path,
             baseline=spec.baseline,
             seed=spec.seed,
-            footnotes=_footnotes(spec, plans, tuple(wanted.values())),
+            footnotes=(
+                *_footnotes(spec, plans, tuple(wanted.values())),
+                *(note for method in methods for note in method.notes),
+            ),
         )
         store.write_summary(summary)
         progress("summarise", 1, 1, "")
@@ -128,6 +134,14 @@ def _resolved(spec: RunSpec) -> RunSpec:
     from lt_eval.metrics.nets.inference import resolve_device
 
     return replace(spec, device=resolve_device(spec.device))
+
+
+def _refuse_nothing_to_do(spec: RunSpec) -> None:
+    if not spec.metrics and not any(method.generator for method in spec.methods):
+        raise SpecError(
+            "The metric speed alone measures how fast a generator makes clips, and no generator was named. "
+            "Add --generator NAME, or name other metrics."
+        )
 
 
 def _plans(spec: RunSpec, offered: Mapping[str, Any]) -> tuple[MetricPlan, ...]:
@@ -246,39 +260,39 @@ def _generated(
 ) -> _Method:
     """Render what is not there yet, one clip after another: a timed generator has the machine for itself."""
     name = str(method.generator)
-    generator = cast("Generator", create("generators", name, method.options, offered={"device": spec.device}))
-    identity = fingerprint.of_plugin(generator, name, method.options)
     folder = (store.root / "clips" / method.name).absolute()
     paths = {dialogue.id: folder / f"{dialogue.id}.mp4" for dialogue in dialogues}
-    keys = {dialogue.id: render_key(identity, method.name, dialogue, spec.seed) for dialogue in dialogues}
-    done = store.rows()
-    todo = [dialogue for dialogue in dialogues if not is_rendered(done.get(keys[dialogue.id]), paths[dialogue.id])]
-    _warm_up(generator, todo, folder / ".warm-up.mp4", spec)
-    for number, dialogue in enumerate(todo, 1):
-        row = render_row(
-            generator, identity, spec.dataset.name, method.name, dialogue, paths[dialogue.id], seed=spec.seed
-        )
-        store.append([row], {})
-        progress("generate", number, len(todo), f"{method.name}/{dialogue.id}")
+    with Host(name, method.options, {"device": spec.device}, timeout_s=spec.generator_timeout_s) as host:
+        loaded = host.load()
+        identity = loaded.identity
+        keys = {dialogue.id: render_key(identity, method.name, dialogue, spec.seed) for dialogue in dialogues}
+        done = store.rows()
+        todo = [dialogue for dialogue in dialogues if not is_rendered(done.get(keys[dialogue.id]), paths[dialogue.id])]
+        for _ in range(spec.warmups if todo else 0):
+            # what fails here fails again below, where it becomes a row or stops the run
+            with contextlib.suppress(LtEvalError):
+                warm_up_in(host, todo[0], folder / ".warm-up.mp4", seed=spec.seed)
+        for number, dialogue in enumerate(todo, 1):
+            row = render_in(
+                host, identity, spec.dataset.name, method.name, dialogue, paths[dialogue.id], seed=spec.seed
+            )
+            store.append([row], {})
+            progress("generate", number, len(todo), f"{method.name}/{dialogue.id}")
     made = store.rows()
     clips = {i: path for i, path in paths.items() if made[keys[i]].failure is None}
-    return _Method(info, clips, folder, rendered=tuple(keys.values()))
-
-
-def _warm_up(generator: Generator, todo: Sequence[Dialogue], path: Path, spec: RunSpec) -> None:
-    """Generate without a clock, so that compilation and first allocations are not timed."""
-    for _ in range(spec.warmups if todo else 0):
-        # what fails here fails again below, where it becomes a row or stops the run
-        with contextlib.suppress(Exception):
-            render_clip(generator, todo[0], path, seed=spec.seed)
-    path.unlink(missing_ok=True)
+    notes = [f"{method.name}: {note}" for note in loaded.footnotes]
+    if any(made[key].details.get("streams") is False for key in keys.values()):
+        notes.append(
+            f"{method.name} does not stream: its first frame comes with its last, and Latency is its whole time."
+        )
+    return _Method(info, clips, folder, rendered=tuple(keys.values()), notes=tuple(notes))
 
 
 def _tasks(
     spec: RunSpec, dialogues: Sequence[Dialogue], plans: Sequence[MetricPlan], methods: Sequence[_Method]
 ) -> list[ClipTask]:
-    tasks = []
-    for method in methods:
+    tasks: list[ClipTask] = []
+    for method in methods if plans else ():
         for dialogue in dialogues:
             path = method.clips.get(dialogue.id)
             absent = "" if path is not None else absent_message(method.info.name, dialogue, method.folder)

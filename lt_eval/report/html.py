@@ -44,7 +44,7 @@ def write(runs: Sequence[Run], out: Path, *, with_paper: str | None = None) -> P
     """
     if not runs:
         raise UsageError("A report needs at least one run folder.")
-    _refuse_foreign(out)
+    refuse_foreign(out)
     views = []
     for index, run in enumerate(_told_apart(runs)):
         under = "clips" if len(runs) == 1 else f"clips/{index + 1}-{safe_name(run.summary.dataset)}"
@@ -66,11 +66,12 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, summary=summary) for run, summary in zip(runs, summaries, strict=True)]
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
+    """Refuse to write a report where something else lies: a file, a run folder, another page."""
     page = out / "index.html"
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out}: is a file, and an HTML report is a folder. Choose another --out.")
-    if (out / "rows.jsonl").exists():
+    if any((out / name).exists() for name in ("rows.jsonl", "multiround.json")):
         raise UsageError(f"{out}: is a run folder. Give the report one of its own: --out {out / 'report'}.")
     if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
         raise UsageError(f"{page}: was not written by lt-eval and is not overwritten. Choose another --out.")
@@ -85,7 +86,7 @@ def _render(runs: Sequence[Run], views: Sequence[Mapping[str, Any]], with_paper:
     return environment.get_template("report.html.j2").render(
         generator=GENERATOR,
         css=Markup((_PAGE / "report.css").read_text(encoding="utf-8")),
-        js=Markup((_PAGE / "report.js").read_text(encoding="utf-8")),
+        js=Markup("".join((_PAGE / name).read_text(encoding="utf-8") for name in ("common.js", "report.js"))),
         table=wide(summaries, names=_names(runs), with_paper=with_paper),
         differences=differences(summaries, names=_names(runs)),
         runs=[{"index": index, **_section(run)} for index, run in enumerate(_told_apart(runs))],

@@ -22,7 +22,16 @@ _ESCAPES = {
     **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "←": r"$\leftarrow$"},
     **{"×": r"$\times$", "±": r"$\pm$", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$"},
     **{"·": r"$\cdot$", "°": r"$^\circ$", "µ": r"$\mu$", "μ": r"$\mu$", "σ": r"$\sigma$", "∞": r"$\infty$"},
-    **{"²": "$^2$", "³": "$^3$", "Δ": r"$\Delta$", "[": "{[}", "]": "{]}", "`": r"\textasciigrave{}"},
+    **{
+        "²": "$^2$",
+        "³": "$^3$",
+        "Δ": r"$\Delta$",
+        "Φ": r"$\Phi$",
+        "α": r"$\alpha$",
+        "[": "{[}",
+        "]": "{]}",
+        "`": r"\textasciigrave{}",
+    },
 }
 _LATIN = re.compile(r"[\x20-\x7eÀ-ÖØ-öø-ž]")
 _SIZES = ((78, r"\small"), (92, r"\footnotesize"), (110, r"\scriptsize"))
@@ -64,6 +73,8 @@ def _preamble(body: str) -> Iterator[str]:
 def _lines(table: Table, intervals: bool) -> Iterator[str]:
     sized = ["Model Size"] if table.has_model_size else []
     split = [_split(header) for header in table.headers]
+    if table.groups:
+        yield from _groups(table, 1 + len(sized))
     if any(over for over, _ in split):
         yield _line(["", *[""] * len(sized), *(escape(over) for over, _ in split)])
     heads = [f"{escape(head)} {_ARROWS[h.arrow]}".strip() for h, (_, head) in zip(table.headers, split, strict=True)]
@@ -80,6 +91,18 @@ def _lines(table: Table, intervals: bool) -> Iterator[str]:
             if below:
                 yield _line(["", *[""] * len(sized), *(_small(cell) for cell in row.cells)], "[2pt]")
     yield r"\bottomrule"
+
+
+def _groups(table: Table, before: int) -> Iterator[str]:
+    """Write Table 2's titles over the judged columns, with a rule under each."""
+    cells, rules, column = [""] * before, [], before + 1
+    for title, count in table.groups:
+        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escape(title)}}}")
+        if title:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + count - 1}}}")
+        column += count
+    yield _line(cells)
+    yield "".join(rules)
 
 
 def _closing(table: Table) -> Iterator[str]:
@@ -129,7 +152,8 @@ def _characters(table: Table, row: TableRow, intervals: bool) -> int:
     widths = []
     for header, cell in zip(table.headers, row.cells, strict=True):
         value = len(cell.text) + (len(cell.coverage) if cell.coverage else 0)
-        small = len(cell.interval) * 0.6 if intervals else 0
+        signs = sum(cell.interval.count(sign) for sign in "+-")  # set in math mode, they are wider than a digit
+        small = (len(cell.interval) + signs) * 0.6 if intervals else 0
         head = max(map(len, _split(header))) + 2
         widths.append(max(head, value, small) + 1)
     return len(row.label) + len(row.model_size) + int(sum(widths))

@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from lt_eval.records import GROUND_TRUTH, Cell, Column, Difference, MethodInfo, Summary
@@ -29,6 +30,12 @@ PAPER_ORDER = (
     *("EA", "NI", "MVC", "CN", "SR", "IC", "LC", "CU", "OIE"),
 )
 """The columns of Tables 1 and 2, in their order; others follow."""
+
+GROUPS = {
+    **dict.fromkeys(("EA", "NI", "MVC", "CN"), "Visual Interaction Performance"),
+    **dict.fromkeys(("SR", "IC", "LC", "CU", "OIE"), "Interaction Content Quality"),
+}
+"""What Table 2 writes over its judged columns."""
 
 DATASET_TITLES = ("HDTF", "AVSpeech", "CelebV-HQ")
 
@@ -121,6 +128,12 @@ class Table:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
     caption: str = ""
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Titles over neighbouring columns with how many they span, "" over those without; () where none has one."""
+        titles = [GROUPS.get(header.label, "") for header in self.headers]
+        return tuple((title, len(list(run))) for title, run in groupby(titles)) if any(titles) else ()
 
     @property
     def has_model_size(self) -> bool:
@@ -252,7 +265,13 @@ def _rows(summary: Summary, headers: Sequence[Header]) -> tuple[TableRow, ...]:
         column = summary.columns.get(names.get(header.label, ""))
         if column:
             ranked = [i for i, m in enumerate(methods) if m.name != GROUND_TRUTH and not m.published]
-            for i, mark in zip(ranked, _marks([grid[i][index] for i in ranked], column), strict=True):
+            tested = summary.marks.get(names[header.label])
+            marks = (
+                _marks([grid[i][index] for i in ranked], column)
+                if tested is None
+                else [_tested(tested.get(methods[i].name)) for i in ranked]
+            )
+            for i, mark in zip(ranked, marks, strict=True):
                 grid[i][index] = replace(grid[i][index], mark=mark)
     return tuple(
         TableRow(m.name, _method_label(m.name), tuple(line), m.model_size, m.published)
@@ -290,11 +309,17 @@ def _marks(cells: Sequence[TableCell], column: Column) -> list[Mark]:
     return [marks.get(float(c.text), "") if ranked else "" for c, ranked in zip(cells, competes, strict=True)]
 
 
-def _leaves_out(table: Table) -> bool:
-    """Whether a value that others would be compared with is of some of the clips only."""
+def _tested(mark: str | None) -> Mark:
+    return "best" if mark == "best" else "second" if mark == "second" else ""
+
+
+def _leaves_out(table: Table, tested: set[str]) -> bool:
+    """Whether a value that others would be compared with is of some of the clips only; `tested` columns are fair."""
     for block in table.blocks:
         rows = [row for row in block.rows if not row.ground_truth and not row.published]
         for index, header in enumerate(table.headers):
+            if header.label in tested:
+                continue
             cells = [row.cells[index] for row in rows if row.cells[index].value is not None]
             if header.column.better != "neither" and len(cells) > 1 and any(cell.coverage for cell in cells):
                 return True
@@ -342,7 +367,8 @@ def _notes(table: Table, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if table.has_interval:
         notes.append("[low, high] is the 95 % interval of the value before it.")
     notes += [_coverage_note(s, many=len(measured) > 1) for s in measured if any(c.n for c in s.cells)]
-    notes += [UNRANKED] if _leaves_out(table) else []
+    tested = {_label_in(summary, column) for summary in measured for column in summary.marks}
+    notes += [UNRANKED] if _leaves_out(table, tested) else []
     notes += [_floor_note(s, many=len(measured) > 1) for s in measured if s.floors]
     notes += _missing_notes(table)
     said: dict[str, list[str]] = {}
@@ -360,10 +386,12 @@ def _coverage_note(summary: Summary, *, many: bool) -> str:
     prefix = f"{summary.dataset}: " if many else ""
     counted = [c for c in summary.cells if (c.total and not summary.columns[c.column].fixed_by_reference) or c.n]
     totals = sorted({c.total for c in counted if c.total})
-    clips = " or ".join(str(t) for t in totals)
+    # of a multi-round run, judged columns count scenarios and the others turns
+    what = "scenarios or turns" if GROUPS.keys() & summary.columns.keys() else "clips"
+    clips = f"{' or '.join(str(t) for t in totals)} {what}"
     if all(c.n == c.total for c in counted):
-        return f"{prefix}Every value is of all {clips} clips (n = N)."
-    return f"{prefix}(n/N) stands where a value is of n of N = {clips} clips; every other one is of all."
+        return f"{prefix}Every value is of all {clips} (n = N)."
+    return f"{prefix}(n/N) stands where a value is of n of N = {clips}; every other one is of all."
 
 
 def _floor_note(summary: Summary, *, many: bool) -> str:

@@ -68,7 +68,7 @@ def make_file(
         video.codec_context.time_base = tick
         audio: Any = None
         if sound is not None:
-            layout = "mono" if len(sound.samples) == 1 else "stereo"
+            layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}[len(sound.samples)]
             audio = out.add_stream(sound.codec, rate=sound.rate_hz, layout=layout)
         packets: list[Any] = []
         for index, pixels in enumerate(frames):

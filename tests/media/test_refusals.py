@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from lt_eval.errors import DamagedError, MediaError, MissingClipError, NotAVideoError, NoVideoError
+from lt_eval.errors import DamagedError, MediaError, MissingClipError, NoAudioError, NotAVideoError, NoVideoError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
 from lt_eval.media.probe import lacks_bytes, probe
@@ -97,6 +97,33 @@ def sound_only(path: Path) -> Path:
 def test_sound_without_pictures(tmp_path: Path) -> None:
     error = refusal(sound_only(tmp_path / "speech.mp4"))
     assert isinstance(error, NoVideoError) and "no video stream" in str(error)
+
+
+def with_codec_renamed(path: Path, codec: bytes) -> Path:
+    """Write a clip with sound, and change the name that its index gives to one codec."""
+    regular(path, 25, 25, Track(clicks(16_000, 1, [0.5]), 16_000))
+    data = path.read_bytes()
+    at = data.index(codec, data.index(b"stsd"))
+    path.write_bytes(data[:at] + b"zzzz" + data[at + 4 :])
+    return path
+
+
+def test_pictures_in_an_unknown_codec(tmp_path: Path) -> None:
+    path = with_codec_renamed(tmp_path / "clip.mov", b"avc1")
+    error = refusal(path)
+    assert isinstance(error, DamagedError) and "codec that is not known" in str(error)
+    with pytest.raises(DamagedError):
+        probe(path)
+
+
+def test_sound_in_an_unknown_codec_leaves_the_pictures(tmp_path: Path) -> None:
+    path = with_codec_renamed(tmp_path / "clip.mov", b"sowt")
+    with MediaClip(path) as clip:
+        assert len(clip.frames) == 25
+        with pytest.raises(NoAudioError, match="no audio stream that can be read"):
+            _ = clip.audio
+    with pytest.raises(NoAudioError):
+        read_audio(path)
 
 
 def test_a_video_stream_without_a_frame(tmp_path: Path) -> None:

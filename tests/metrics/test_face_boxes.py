@@ -103,6 +103,7 @@ def test_boxes_go_where_the_canonical_frame_puts_their_pixels(how: str, content:
         '{"fps": 25, "faces": ["left"]}',
         '{"fps": 25, "faces": [[0, 0, NaN, 1]]}',
         '{"fps": 25, "faces": [[120, 80, 360, 320]]}',
+        '{"fps": 25, "faces": [[0.1, 0.1, 0.3, 0.3], [120, 80, 360, 320], [[120, 80, 360, 320], [9, 9, 10, 10]]]}',
         "not json",
     ],
 )
@@ -112,6 +113,39 @@ def test_a_file_that_is_no_file_of_boxes_is_refused(tmp_path: Path, data: str) -
     with pytest.raises(UnscorableError, match=r"is no file of face boxes.*Mend it") as caught:
         read_faces(file)
     assert caught.value.code == "bad_face_boxes"
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [[1.1, 0.2, 1.5, 0.6], [-0.6, 0.2, -0.2, 0.6], [0.2, 0.9, 0.6, 1.2], [40, 40, 41, 41], [-3, -3, 4, 4]],
+    ids=["right", "left", "below", "far away", "immense"],
+)
+def test_a_box_outside_of_the_picture_is_no_face(tmp_path: Path, stray: list[float]) -> None:
+    file = stated(tmp_path / "item.json", [BOX, [BOX, stray], stray, BOX, BOX])
+    found = boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", None, unused, "")
+    assert [len(boxes) for boxes in found] == [1, 1, 0, 1, 1, 0]
+    assert all(np.allclose(boxes, [40, 20, 80, 60]) for boxes in found if len(boxes))
+
+
+def test_a_face_that_the_picture_cuts_stays_one(tmp_path: Path) -> None:
+    file = stated(tmp_path / "item.json", [[-0.4, -0.3, 0.5, 0.6]] * 6)
+    found = boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", None, unused, "")
+    assert [len(boxes) for boxes in found] == [1] * 6
+
+
+def test_boxes_beside_what_the_canonical_frame_shows_are_no_faces(tmp_path: Path) -> None:
+    """A face at the left edge of a wide picture, of which the middle is kept."""
+    file = stated(tmp_path / "item.json", [[0, 0.4, 0.1, 0.6], [0.4, 0.4, 0.6, 0.6]] * 3)
+    placing = Placing(160, 80, MediaPolicy(size=64), None, 1 / 25)
+    found = boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", placing, unused, "")
+    assert [len(boxes) for boxes in found] == [0, 1] * 3
+
+
+def test_where_every_box_is_outside_the_reason_says_so(tmp_path: Path) -> None:
+    file = stated(tmp_path / "item.json", [None, [1.1, 0.2, 1.5, 0.6], [-0.6, 0.2, -0.2, 0.6]])
+    with pytest.raises(UnscorableError, match=r"all 2 stated face boxes lie outside of the picture") as caught:
+        boxes_of(FOOTAGE, CLIP, Turn(faces=file), "manifest", None, unused, "")
+    assert caught.value.code == "face_outside"
 
 
 def test_detections_are_kept_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,11 +94,28 @@ def test_masked_columns_are_added(tmp_path: Path) -> None:
     assert value(masked, "Sync-D masked") < value(masked, "Sync-D") == value(plain, "Sync-D")
 
 
-def test_one_shift_has_no_masked_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_sound_that_most_shifts_do_not_meet_has_no_value(tmp_path: Path, masked: bool) -> None:
+    """Of fewer than 16 windows the farthest shifts would compare with padding alone; of few, Sync-C would be 0."""
     clip = talking_clip(tmp_path)
-    brief = [ArrayClip(clip.frames, clip.audio[: 640 * frames], path=clip.path) for frames in (6, 7)]
-    assert reason(lambda: score(brief[0], SHORT(masked=True))) == "clip_too_short"
-    assert value(score(brief[1], SHORT(masked=True)), "Sync-C masked") > 0
+    brief = [ArrayClip(clip.frames, clip.audio[: 640 * frames], path=clip.path) for frames in (6, 20, 21)]
+    for short in brief[:2]:
+        assert reason(lambda short=short: score(short, SHORT(masked=masked))) == "clip_too_short"  # type: ignore[misc]
+    found = score(brief[2], SHORT(masked=masked))
+    assert all(value(found, name) > 0 for name in ("Sync-C", "Sync-D"))
+    with pytest.raises(SampleError, match=r"more than 20 frames .* and 0\.84 s of sound"):
+        score(brief[1], SHORT(min_track=3))
+
+
+def test_one_straying_box_costs_one_frame(tmp_path: Path) -> None:
+    clip = talking_clip(tmp_path)
+    box = clip.path.with_name(f"{clip.path.stem}.faces.json")
+    faces = json.loads(box.read_text())["faces"]
+    box.write_text(json.dumps({"fps": 25, "faces": [*faces[:9], [30, 30, 31, 31], *faces[10:]]}))
+    found = score(clip, SHORT())
+    (track,) = found.details["tracks"]
+    assert (track["frames"], track["seen"]) == ([0, 40], 39)
+    assert value(found, "Sync offset") == 0
 
 
 # Whose value it is ----------------------------------------------------------------------------------------------------

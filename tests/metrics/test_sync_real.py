@@ -83,6 +83,25 @@ def test_two_clips_side_by_side_are_two_faces(real_media: Path) -> None:
     assert found.details["chosen"] == int(np.argmax(widths))
 
 
+@pytest.mark.parametrize("mode", ["direct", "reference"])
+def test_shots_and_faces_of_a_file_are_tracks_in_both_modes(real_media: Path, tmp_path: Path, mode: str) -> None:
+    """From the file on: cuts and faces are found in what the codecs of the reference mode leave."""
+    one, two = speaker(real_media), first_frames(real_media / "video" / "generated_with_driving_audio.mp4", 46)
+    metric = Sync(weights="builtin", mode=mode, min_track=40, min_face_px=50)  # type: ignore[arg-type]
+    sound = np.concatenate([one.audio, two.audio])
+    joined = encode(tmp_path / "joined.mp4", np.concatenate([one.frames, two.frames]), 25, sound)
+    beside = encode(tmp_path / "beside.mp4", np.concatenate([one.frames[:46], two.frames], axis=2), 25, one.audio)
+    with MediaClip(joined) as clip:
+        found = score(clip, metric).details
+    assert [track["shot"] for track in found["tracks"]] == [0, 1] and found["chosen"] == 0
+    # in reference mode the AVI holds the first picture for a frame or two, and the cut comes as much later
+    assert [track["frames"][1] for track in found["tracks"]] == [pytest.approx(50, abs=2), 96]
+    with MediaClip(beside) as clip:
+        found = score(clip, metric).details
+    assert [track["frames"] for track in found["tracks"]] == [[0, 46]] * 2
+    assert sorted(track["box"][0] > 0.5 for track in found["tracks"]) == [False, True]
+
+
 def test_an_upright_clip_has_its_small_face(real_media: Path) -> None:
     policy = MediaPolicy(size=640, fit="letterbox")
     clip = first_frames(real_media / "video" / "portrait_hevc_1080x1920_30fps.mp4", 48, policy)

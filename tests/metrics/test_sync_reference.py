@@ -16,7 +16,8 @@ from lt_eval.errors import DamagedError, NoAudioError, UnscorableError
 from lt_eval.media.clip import MediaClip
 from lt_eval.media.decode import read_audio
 from lt_eval.metrics import sync_reference
-from lt_eval.metrics.sync_reference import mp3_round_trip, reference_footage, round_trip
+from lt_eval.metrics.sync_mp3 import Mp3Sound, mp3_round_trip
+from lt_eval.metrics.sync_reference import reference_footage, round_trip
 from lt_eval.records import Box, Frames, MediaPolicy
 from lt_eval.testing.fakes import ArrayClip
 from tests.clips import moving_frames, tone, write_wav
@@ -213,6 +214,30 @@ def test_a_change_of_rate_on_the_way_is_heard() -> None:
     peaks = np.abs(heard.astype(int)) > 8_000
     assert rate_hz == 16_000
     assert np.flatnonzero(peaks)[[0, -1]] / 16_000 - 1105 / 16_000 == pytest.approx([0.25, 0.75], abs=2e-3)
+
+
+def test_sound_waits_only_for_the_first_picture() -> None:
+    """Hours of it are held as 16 kHz mono, not as decoded; and the samples do not depend on when time 0 was known."""
+    noise = np.random.default_rng(0).integers(-8_000, 8_000, (200, 1024), dtype=np.int16)
+
+    def frames() -> list[av.AudioFrame]:
+        return [sound(part, 44_100, 1024 * k + 500) for k, part in enumerate(noise)]
+
+    origin_s = Fraction(700, 44_100)
+    known: list[Fraction] = []
+    early, late = Mp3Sound(lambda: known[0] if known else None), Mp3Sound(lambda: None)
+    held = []
+    for number, (one, other) in enumerate(zip(frames(), frames(), strict=True)):
+        known += [origin_s] if number == 5 else []
+        early.add(one)
+        late.add(other)
+        held.append(len(early._waiting))
+    assert max(held) == 5 and held[5:] == [0] * 195 and len(late._waiting) == 200
+    whole, _ = mp3_round_trip(frames(), origin_s)
+    for track in (early, late):
+        assert track.start_s == Fraction(500, 44_100)
+        assert np.array_equal(np.rint(track.finish(origin_s) * 32768).astype(np.int16), whole)
+        assert track.rate_hz == 44_100
 
 
 def frames_of(count: int) -> Frames:

@@ -284,6 +284,35 @@ def test_a_generator_that_breaks_leaves_rows_and_a_table(driven: Runner) -> None
     assert reasons.count("generation_failed") == 3 and value(outcome, GROUND_TRUTH, "brightness") is not None
 
 
+def test_a_generator_that_hangs_costs_its_clip_and_the_run_goes_on(driven: Runner, tmp_path: Path) -> None:
+    """Without a warm-up the first clip hangs, in a thread of its own too; the other two have times."""
+    options = {"mode": "hang", "once": str(tmp_path / "happened")}
+    hanging = {"odd": {"generator": "tests.bench.odd:Odd", "options": options}}
+    outcome = driven.run(method=hanging, warmups=0, generator_timeout_s=4.0, metrics=["speed"])
+    (failed,) = outcome.failures
+    assert failed.sample == "a" and failed.failure is not None and failed.failure.reason == "generation_timeout"
+    assert "4 s" in failed.failure.message and "--generator-timeout" in failed.failure.message
+    (cell,) = (c for c in outcome.summary.cells if (c.method, c.column) == ("odd", "Throughput"))
+    assert (cell.n, cell.total) == (2, 3) and "generation_timeout: 1 clip" in cell.note
+
+
+def test_speed_alone_measures_speed_alone(driven: Runner) -> None:
+    outcome = driven.run(method=gray(), metrics=["speed"])
+    assert driven.said == [] and "g does not stream" in outcome.summary.footnotes[-1]
+    assert list(outcome.summary.columns) == ["Throughput", "Latency"] and outcome.lacking == ()
+    assert not any(stage == "measure" for stage, _, _ in driven.told)
+
+
+def test_speed_among_other_metrics_adds_what_a_generator_has_anyway(driven: Runner) -> None:
+    columns = list(driven.run(method=gray(), metrics=["speed", BRIGHTNESS]).summary.columns)
+    assert columns == ["Throughput", "Latency", "brightness"]
+
+
+def test_speed_of_finished_clips_is_refused(runner: Runner) -> None:
+    with pytest.raises(SpecError, match="no generator was named"):
+        runner.run(metrics=["speed"], method={"ours": {"clips": str(runner.refs)}})
+
+
 def test_an_empty_chunk_is_no_first_frame(driven: Runner) -> None:
     latency = value(driven.run(method=gray(mode="slow")), "g", "Latency")
     assert latency is not None and latency >= 0.2

@@ -74,10 +74,10 @@ def browser() -> str:
     return found
 
 
-def probe(folder: Path, profile: Path, width: int) -> dict[str, Any]:
+def probe(folder: Path, profile: Path, width: int, script: str = PROBE) -> dict[str, Any]:
     page = folder / "probe.html"
     content = (folder / "index.html").read_text(encoding="utf-8")
-    page.write_text(content.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    page.write_text(content.replace("</body>", script + "</body>"), encoding="utf-8")
     quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
     command += [f"--user-data-dir={profile}", f"--window-size={width},900", "--dump-dom", f"{page.as_uri()}#theme=dark"]

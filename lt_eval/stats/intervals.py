@@ -123,7 +123,8 @@ def _pivot_bounds(
         size = min(_DRAWS_AT_ONCE, draws - start)
         weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
         means, errors = _means_and_errors(weights, sums, counts)
-        spread = errors > 1e-9 * error  # a redraw of equal values has no pivot
+        # A redraw of equal values has no pivot; the rounding of its squares leaves some 1e-8 of an error.
+        spread = errors > 1e-6 * error
         pivots.append((means[spread] - mean) / errors[spread])
     drawn = np.concatenate(pivots)
     return np.quantile(drawn, quantiles) if len(drawn) > draws / 2 else student

@@ -1,0 +1,257 @@
+"""The mini codec: a small causal autoencoder that decodes a 256 x 256 frame in milliseconds of one processor core.
+
+Where the arithmetic is: the first stage runs on the latent grid once a latent frame, with kernels over three of them.
+One 1x1 convolution then makes four frames at twice the side, and the rest is per frame, two 3x3 convolutions a stage,
+on 32 x 32 and 64 x 64 positions for 256 x 256 pixels; the last convolution gives each position its 4 x 4 pixels. Every
+3x3 convolution of the default sizes is about 0.3 GFLOP a frame. Frames mix in time without arithmetic: some channels
+of a block are those of the frame before (Lin et al., TSM, arXiv 1811.08383, the causal form).
+
+No layer normalises over positions or frames, so a crop of a clip is coded as the clip is (away from the borders) and a
+stream as a whole. Train on crops: cost is proportional to pixels.
+
+Inside, everything is [B, T, H, W, C], contiguous: frames of pictures as they are written. Seen as [B*T, C, H, W] that
+is channels-last order, which oneDNN and cuDNN take fastest, and time is joined and cut without moving values about.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lt_eval.generator.codec import CausalCodec
+from lt_eval.generator.codec_memory import Memory, Walk, lengthen
+
+if TYPE_CHECKING:
+    from lt_eval.generator.codec_config import MiniCodecConfig
+
+_REACH = 2
+"""Latent frames back that a convolution in time sees."""
+
+_FIRST_LOG_VARIANCE = -4.0
+"""Of an untrained posterior: its noise is then a seventh of the means, which are of unit size, and buries nothing."""
+
+
+class Conv(nn.Conv2d):
+    """A convolution of each frame of [B, T, H, W, C]; positions outside of the picture are zero.
+
+    Attributes:
+        ends_branch: begin small, see `seeded_init`.
+    """
+
+    def __init__(
+        self, width: int, outputs: int, kernel: int = 3, *, stride: int = 1, ends_branch: bool = False
+    ) -> None:
+        super().__init__(width, outputs, kernel, stride=stride, padding=kernel // 2)
+        self.ends_branch = ends_branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, T, H / stride, W / stride, outputs]."""
+        batch, frames, height, width, _ = x.shape
+        if self.kernel_size == (1, 1):
+            # rows as the batch: on one thread torch leaves 1x1 convolutions of fewer than 16 pictures to a matrix
+            # product that takes twice as long as oneDNN's
+            pictures = x.reshape(-1, 1, width, x.shape[4])
+        else:
+            pictures = x.reshape(-1, height, width, x.shape[4])
+        y = super().forward(pictures.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        step = self.stride[0]
+        return y.reshape(batch, frames, -(-height // step), -(-width // step), self.out_channels)
+
+
+def depth_to_space(x: Tensor, side: int) -> Tensor:
+    """Return [B, T, H*side, W*side, C] of [B, T, H, W, side*side*C].
+
+    The channels are (row, column, C): unlike those of `pixel_shuffle` they lie together before and after, so that runs
+    are moved and not single values.
+    """
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height, width, side, side, channels // side**2).transpose(3, 4)
+    return x.reshape(batch, frames, height * side, width * side, -1)
+
+
+def space_to_depth(x: Tensor, side: int) -> Tensor:
+    """Return [B, T, H, W, side*side*C] of [B, T, H*side, W*side, C]: the inverse of `depth_to_space`."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height // side, side, width // side, side, channels).transpose(3, 4)
+    return x.reshape(batch, frames, height // side, width // side, -1)
+
+
+def depth_to_time(x: Tensor, count: int) -> Tensor:
+    """Return [B, F*count, H*2, W*2, C] of [B, F, H, W, count*4*C], channels being (frame, row, column, C)."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height, width, count, 2, 2, channels // (4 * count))
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, frames * count, height * 2, width * 2, -1)
+
+
+class LatentBlock(nn.Module):
+    """x + conv3x3(relu(mix(relu(x)))): the mixing takes this position of this latent frame and of the two before."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = Conv((_REACH + 1) * width, width, 1)
+        self.conv = Conv(width, width, ends_branch=True)
+
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return [B, F, h, w, width]."""
+        longer = lengthen(x, _REACH, walk, dim=1)
+        taps = torch.cat([longer[:, back : back + x.shape[1]] for back in range(_REACH + 1)], 4)
+        y: Tensor = self.conv(F.relu(self.mix(F.relu(taps, inplace=True)), inplace=True))
+        return x + y
+
+
+class FrameBlock(nn.Module):
+    """x + conv3x3(relu(conv3x3(relu(x')))), where x' has some channels of the frame before."""
+
+    def __init__(self, width: int, shift: int) -> None:
+        super().__init__()
+        self.moved = width // shift
+        self.first = Conv(width, width)
+        self.second = Conv(width, width, ends_branch=True)
+
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return [B, T, H, W, width]."""
+        before = lengthen(x[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
+        y = F.relu(torch.cat([before, x[..., self.moved :]], 4), inplace=True)
+        y = F.relu(self.first(y), inplace=True)
+        branch: Tensor = self.second(y)
+        return x + branch
+
+
+class Stage(nn.ModuleList):
+    """Blocks one after another."""
+
+    def forward(self, x: Tensor, walk: Walk) -> Tensor:
+        """Return what the last block returns, or x where there are none."""
+        for block in self:
+            x = block(x, walk)
+        return x
+
+
+class MiniEncoder(nn.Module):
+    """Pixels to the mean and log variance of latents."""
+
+    def __init__(self, config: MiniCodecConfig) -> None:
+        super().__init__()
+        widths, blocks = config.widths[::-1], config.encoder_blocks[::-1]
+        self.patch, self.temporal = config.patch, config.temporal
+        self.stem = Conv(3 * config.patch**2, widths[0])
+        self.stages = nn.ModuleList(
+            Stage(FrameBlock(width, config.shift) for _ in range(count))
+            for width, count in zip(widths[:-1], blocks[:-1], strict=True)
+        )
+        self.down = nn.ModuleList(Conv(width, after, stride=2) for width, after in itertools.pairwise(widths))
+        self.pack = Conv(config.temporal * widths[-1], widths[-1], 1)
+        self.latent = Stage(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
+        self.head = Conv(widths[-1], 2 * config.latent_channels)
+
+    def forward(self, video: Tensor, walk: Walk) -> Tensor:
+        """Return [B, 2C, F, h, w] of [B, 3, T, H, W]."""
+        x = self.stem(space_to_depth(video.permute(0, 2, 3, 4, 1), self.patch))
+        for stage, down in zip(self.stages, self.down, strict=True):
+            x = down(F.relu(stage(x, walk)))
+        if walk.cold:  # the first frame stands for four
+            x = torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
+        batch, frames, height, width, channels = x.shape
+        x = x.reshape(batch, frames // self.temporal, self.temporal, height, width, channels).permute(0, 1, 3, 4, 2, 5)
+        x = self.pack(F.relu(x.reshape(batch, frames // self.temporal, height, width, -1)))
+        moments: Tensor = self.head(F.relu(self.latent(x, walk)))
+        return moments.permute(0, 4, 1, 2, 3)
+
+
+class MiniDecoder(nn.Module):
+    """Latents to pixels."""
+
+    def __init__(self, config: MiniCodecConfig) -> None:
+        super().__init__()
+        widths, blocks = config.widths, config.decoder_blocks
+        self.patch, self.temporal = config.patch, config.temporal
+        self.stem = Conv(config.latent_channels, widths[0])
+        self.latent = Stage(LatentBlock(widths[0]) for _ in range(blocks[0]))
+        self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1)
+        self.up = nn.ModuleList(Conv(width, 4 * after, 1) for width, after in itertools.pairwise(widths[1:]))
+        self.stages = nn.ModuleList(
+            Stage(FrameBlock(width, config.shift) for _ in range(count))
+            for width, count in zip(widths[1:], blocks[1:], strict=True)
+        )
+        self.head = Conv(widths[-1], 3 * config.patch**2, ends_branch=True)  # grey at first
+
+    def forward(self, latents: Tensor, walk: Walk) -> Tensor:
+        """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
+        x = self.latent(self.stem(latents.permute(0, 2, 3, 4, 1)), walk)
+        x = depth_to_time(self.to_frames(F.relu(x)), self.temporal)
+        if walk.cold:  # of the first four frames only the last one is shown
+            x = x[:, self.temporal - 1 :]
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                x = depth_to_space(self.up[index - 1](F.relu(x)), 2)
+            x = stage(x, walk)
+        return depth_to_space(self.head(F.relu(x)), self.patch).permute(0, 4, 1, 2, 3)
+
+
+class MiniCodec(CausalCodec):
+    """The mini codec. `posterior` and `reconstruct` are for training; `set_statistics` ends it.
+
+    Attributes:
+        latent_mean: [C] of raw latents, subtracted by `encode`; zeros until set.
+        latent_std: [C], divided by; ones until set. Both are part of the state dict.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: MiniCodecConfig) -> None:
+        super().__init__(config)
+
+        self.encode_net = MiniEncoder(config)
+        self.decode_net = MiniDecoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+
+    def encode_piece(self, video: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Return the normalised means and the memory after them."""
+        walk = Walk(memory)
+        mean = self.encode_net(video, walk).chunk(2, 1)[0]
+        return (mean - self._of_channel(self.latent_mean)) / self._of_channel(self.latent_std), walk.memory()
+
+    def decode_piece(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Return the frames and the memory after them."""
+        walk = Walk(memory)
+        raw = latents * self._of_channel(self.latent_std) + self._of_channel(self.latent_mean)
+        return self.decode_net(raw, walk).clamp(-1, 1), walk.memory()
+
+    def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance, each [B, C, F, h, w], of the raw latents of a clip; with gradients.
+
+        Raises:
+            ValueError: the video's shape is not that of `encode`.
+        """
+        mean, log_variance = self.encode_net(self.checked_video(video, cold=True), Walk(Memory())).chunk(2, 1)
+        return mean, (log_variance + _FIRST_LOG_VARIANCE).clamp(-20, 10)
+
+    def reconstruct(self, raw: Tensor) -> Tensor:
+        """Return the frames of raw latents, not clamped, so that gradients pass everywhere.
+
+        Raises:
+            ValueError: they are not [B, C, F, h, w].
+        """
+        frames: Tensor = self.decode_net(self.checked_latents(raw), Walk(Memory()))
+        return frames
+
+    @torch.no_grad()
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set what `encode` normalises by: mean and standard deviation, [C], of raw latents over training clips.
+
+        Raises:
+            ValueError: the shapes are others, or a deviation is not positive.
+        """
+        if mean.shape != self.latent_mean.shape or std.shape != self.latent_std.shape or not bool((std > 0).all()):
+            raise ValueError(f"statistics of {mean.shape} and {std.shape}: give [{self.latent_channels}], std positive")
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std)
+
+    def _of_channel(self, value: Tensor) -> Tensor:
+        return value[:, None, None, None]
