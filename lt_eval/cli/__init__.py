@@ -15,6 +15,7 @@ from lt_eval import __version__
 from lt_eval.cli.base import say
 from lt_eval.cli.bench import bench
 from lt_eval.cli.data import data_app
+from lt_eval.cli.distill import distill
 from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
 from lt_eval.cli.multiround import multiround
@@ -38,6 +39,7 @@ app.command()(validate)
 app.command()(generate)
 app.command()(bench)
 app.command("report")(report_)
+app.command("distill")(distill)
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")
 app.add_typer(weights_app, name="weights")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lt_eval.judge.check import CheckResult
     from lt_eval.judge.options import JudgeOptions
     from lt_eval.judge.preflight import Preflight
+    from lt_eval.records import Conversation
 
 judge_app = typer.Typer(help="The multi-round judge: serve it, check it, estimate its cost.", no_args_is_help=True)
 
@@ -92,14 +93,13 @@ def check(
 ) -> None:
     """Prove that the server keeps all frames and sees them; then spoil conversations and see the scores fall."""
     from lt_eval.judge.check import check_judge
-    from lt_eval.judge.conversations import read_conversations
     from lt_eval.judge.preflight import preflight
     from lt_eval.judge.replies import ReplyStore
     from lt_eval.paths import cache_dir
     from lt_eval.progress import Progress
 
     options = _options(setting, server, model, api_key_env, frames, scoring, repeats, prompts)
-    conversations = read_conversations(run) if run else []
+    conversations = _conversations(run) if run else ()
     whole = [item for item in conversations if item.failure is None and all(turn.video for turn in item.turns)]
     found = preflight(options, whole[0] if whole else None)
     _print_preflight(found)
@@ -107,8 +107,7 @@ def check(
         raise typer.Exit(1)
     if run is None:
         return
-    folder = (run if run.is_dir() else run.parent) / "judge-check"
-    with Progress() as progress, ReplyStore(folder / "replies.sqlite") as replies:
+    with Progress() as progress, ReplyStore(run / "judge-check" / "replies.sqlite") as replies:
         results = check_judge(whole[:limit], options, replies, cache_dir() / "judge-check", progress)
     if not _print_checks(results):
         raise typer.Exit(1)
@@ -132,13 +131,12 @@ def estimate_(
 ) -> None:
     """Print requests, tokens and hours of a run of the judge, before they are spent."""
     from lt_eval.judge.canonical import ClipRules
-    from lt_eval.judge.conversations import read_conversations
     from lt_eval.judge.estimate import estimate, shape_of, typical_shape
 
     options = _options(setting, None, None, None, frames, scoring, repeats, prompts)
     rules = ClipRules.of(options)
     if run:
-        read = read_conversations(run)
+        read = _conversations(run)
         shapes = [shape for item in read if (shape := shape_of(item, rules)) is not None]
         if len(shapes) < len(read):
             say(f"{len(read) - len(shapes)} of {len(read)} conversations lack a video and are not judged.")
@@ -157,6 +155,18 @@ def estimate_(
         say("For hours, give --prefill-per-s and --decode-per-s, as `vllm bench serve` measures them.")
     else:
         print(f"hours                 {cost.hours:.2f}")
+
+
+def _conversations(run: Path) -> tuple[Conversation, ...]:
+    from lt_eval.conversations import CONVERSATIONS, read_conversations
+    from lt_eval.errors import DatasetError
+
+    found = read_conversations(run)
+    if not found:
+        raise DatasetError(
+            f"{run}: holds no conversation ({CONVERSATIONS}). Name the folder of a run of `lt-eval multiround`."
+        )
+    return found
 
 
 def _options(

@@ -7,6 +7,7 @@ file or folder for each network.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ def save_bundle(parts: Parts, path: Path, *, dtype: torch.dtype = torch.bfloat16
         parts: what was trained.
         path: to write.
         dtype: of the tensors in the file.
-        card: recipe, steps, date ... as the file's metadata.
+        card: recipe, steps, date ... as JSON under the one metadata key "card"; several keys have no order.
     """
     state = {f"transformer.{key}": value for key, value in checkpoint.to_public(parts.transformer.state_dict()).items()}
     state |= {f"codec.{key}": value for key, value in parts.codec.published.state_dict().items()}
@@ -129,7 +130,7 @@ def save_bundle(parts: Parts, path: Path, *, dtype: torch.dtype = torch.bfloat16
         state |= {f"prompts.{key}": value for key, value in parts.prompts.state_dict().items()}
     kept = {key: value.detach().cpu().to(dtype).contiguous() for key, value in state.items()}
     with atomic_write(path, "wb") as file:
-        file.write(save(kept, metadata=dict(card)))
+        file.write(save(kept, metadata={"card": json.dumps(dict(card), sort_keys=True)}))
 
 
 def _fill_from_bundle(parts: Parts, state: Mapping[str, Tensor], source: str, *, with_codec: bool) -> None:

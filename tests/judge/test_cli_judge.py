@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lt_eval.cli import app
-from lt_eval.errors import LtEvalError, SpecError
-from lt_eval.judge.conversations import write_conversations
+from lt_eval.conversations import write_conversations
+from lt_eval.errors import DatasetError, LtEvalError, SpecError
 from tests.judge.fake_server import FakeOpenAI, LocalServer
 from tests.judge.test_check import Attentive, conversations
 from tests.judge.test_preflight import counts, sees
@@ -29,7 +29,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def a_run(folder: Path) -> Path:
-    write_conversations(folder / "conversations.jsonl", conversations(folder))
+    write_conversations(folder, conversations(folder))
     return folder
 
 
@@ -81,6 +81,12 @@ def test_serve_prints_its_command() -> None:
     assert result.stdout.startswith(f"{sys.executable} -m vllm") and "--media-io-kwargs" in result.stdout
     with pytest.raises(SpecError, match="portable"):
         run("serve", "--frames", "all", "--dry-run")
+
+
+def test_a_folder_without_conversations_is_named(tmp_path: Path) -> None:
+    for command in ("check", "estimate"):
+        with pytest.raises(DatasetError, match=r"holds no conversation.*multiround"):
+            run(command, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lt_eval.judge.conversations import write_conversations
+from lt_eval.conversations import write_conversations
 from lt_eval.judge.options import JudgeOptions
 from lt_eval.judge.replies import ReplyStore
 from lt_eval.judge.scoring import judge
@@ -26,7 +26,7 @@ from tests.judge.talks import talk
 CODE = """
 import sys
 from pathlib import Path
-from lt_eval.judge.conversations import read_conversations
+from lt_eval.conversations import read_conversations
 from lt_eval.judge.options import JudgeOptions
 from lt_eval.judge.replies import ReplyStore
 from lt_eval.judge.scoring import judge
@@ -43,7 +43,7 @@ def test_a_killed_run_asks_no_answered_question_again(
 ) -> None:
     monkeypatch.setenv("LT_EVAL_CACHE", str(tmp_path / "cache"))
     conversations = [talk(tmp_path, "ours", f"s{number}", seed=number) for number in range(2)]
-    write_conversations(tmp_path / "conversations.jsonl", conversations)
+    write_conversations(tmp_path, conversations)
     stuck = threading.Event()
     count = 0
 
