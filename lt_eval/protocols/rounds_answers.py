@@ -21,6 +21,7 @@ from lt_eval.conversations import conversation_from_json, conversation_to_json
 from lt_eval.errors import SampleError, StoreError, UnscorableError, UsageError, reason_of
 from lt_eval.protocols.rounds_host import Host
 from lt_eval.records import AnsweredTurn, Conversation, Failure
+from lt_eval.render import Shelf
 from lt_eval.store import atomic_write, key_of, read_json, write_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from lt_eval.datasets.scenarios import Scenario
     from lt_eval.interfaces import System
-    from lt_eval.records import Frames
+    from lt_eval.records import Audio, Frames
     from lt_eval.systems.speakers import Voice
 
 
@@ -226,24 +227,30 @@ def _answer(host: Host, system: System, text: str, line: Path, video: Path) -> t
     from lt_eval.media.encode import VideoWriter
 
     said: list[str] = []
+    sounds: list[Audio] = []
     arrivals: list[float] = []
     frames = 0
     talker_s: float | None = None
     whole_s = 0.0
-    with VideoWriter(video, system.fps, sample_rate_hz=system.sample_rate) as writer:
+    with Shelf() as shelf:
         for whole_s, piece in host.answer(text, read_audio(line)):
             if piece is None:
                 break
             said.append(piece.text)
             if piece.audio is not None and len(piece.audio):
                 talker_s = whole_s if talker_s is None else talker_s
-                writer.write_audio(piece.audio)
+                sounds.append(piece.audio)
             if piece.frames is not None and len(piece.frames):
                 arrivals.append(whole_s)
                 frames += len(piece.frames)
-                writer.write(piece.frames)
+                shelf.put(piece.frames)
         if not frames:
             raise UnscorableError("no_frames", "The system gave no frame.")
+        with VideoWriter(video, system.fps, sample_rate_hz=system.sample_rate) as writer:
+            for chunk in shelf:
+                writer.write(chunk)
+            for sound in sounds:
+                writer.write_audio(sound)
     first_s = arrivals[0]
     answered = AnsweredTurn(
         user_text=text,

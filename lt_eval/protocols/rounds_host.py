@@ -1,7 +1,8 @@
 """A system in a thread of its own: one conversation, turn by turn, each piece timed, each turn within a limit.
 
-A piece is timed when the system hands it over; until it has been put away (encoded, written) the system waits, so that
-only its own time counts. A turn that takes longer than its limit is given up; a thread that does not end is left alone.
+A piece is timed by the wall clock when the system hands it over, copied and put aside. Nothing is encoded meanwhile: a
+system that works ahead would go on, uncounted, while it is. A turn that takes longer than its limit is given up; a
+thread that does not end is left alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lt_eval.errors import UnscorableError
+from lt_eval.interfaces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from lt_eval.interfaces import Piece, SystemSession
+    from lt_eval.interfaces import SystemSession
     from lt_eval.records import Audio
+
+MOST_WAITING = 256
+"""Pieces; they are put aside at once, so that only a full disk or memory makes a system wait."""
 
 GRACE_S = 5.0
 """How long an ended conversation's thread may take to end too."""
 
 
 class Arrival(NamedTuple):
-    """A piece of an answer and the seconds that the system has spent on the turn; None ends the turn."""
+    """A piece of an answer and the seconds since the turn began; None ends the turn."""
 
-    spent_s: float
+    at_s: float
     piece: Piece | None
 
 
@@ -44,8 +49,7 @@ class Host:
     def __init__(self, open_session: Callable[[], AbstractContextManager[SystemSession]], limit_s: float) -> None:
         self._open, self._limit_s = open_session, limit_s
         self._asked: queue.Queue[tuple[str, Audio | None] | None] = queue.Queue()
-        self._given: queue.Queue[Arrival | BaseException] = queue.Queue()
-        self._go = threading.Semaphore(0)
+        self._given: queue.Queue[Arrival | BaseException] = queue.Queue(MOST_WAITING)
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lt-eval-system", daemon=True)
 
@@ -63,7 +67,7 @@ class Host:
         """
         self._thread.start()
         try:
-            self._next(0.0)
+            self._next(time.perf_counter())
         except BaseException:
             self._leave()
             raise
@@ -82,30 +86,32 @@ class Host:
             BaseException: whatever the system raised.
         """
         self._asked.put((text, audio))
-        spent_s = 0.0
+        started = time.perf_counter()
         while True:
-            arrival = self._next(spent_s)
-            spent_s = arrival.spent_s
+            arrival = self._next(started)
             yield arrival
             if arrival.piece is None:
                 return
-            self._go.release()
 
-    def _next(self, spent_s: float) -> Arrival:
+    def _next(self, started: float) -> Arrival:
         try:
-            given = self._given.get(timeout=max(0.0, self._limit_s - spent_s))
+            given = self._given.get(timeout=max(0.0, started + self._limit_s - time.perf_counter()))
         except queue.Empty:
-            raise UnscorableError(
-                "timeout", f"The system took longer than {self._limit_s:g} s; turn_timeout_s is the limit of a turn."
-            ) from None
+            raise self._late() from None
         if isinstance(given, BaseException):
             raise given
+        if given.at_s > self._limit_s:
+            raise self._late()
         return given
+
+    def _late(self) -> UnscorableError:
+        return UnscorableError(
+            "timeout", f"The system took longer than {self._limit_s:g} s; turn_timeout_s is the limit of a turn."
+        )
 
     def _leave(self) -> None:
         self._left.set()
         self._asked.put(None)
-        self._go.release()
         self._thread.join(GRACE_S)
 
     # In the thread ----------------------------------------------------------------------------------------------------
@@ -113,20 +119,32 @@ class Host:
     def _run(self) -> None:
         try:
             with self._open() as session:
-                self._given.put(Arrival(0.0, None))
+                self._put(Arrival(0.0, None))
                 while (asked := self._asked.get()) is not None and not self._left.is_set():
                     self._answer(session, *asked)
         except BaseException as error:  # it belongs to the thread that asks
-            self._given.put(error)
+            self._put(error)
 
     def _answer(self, session: SystemSession, text: str, audio: Audio | None) -> None:
-        spent_s, mark = 0.0, time.perf_counter()
+        started = time.perf_counter()
         for piece in session.answer(text, audio):
-            spent_s += time.perf_counter() - mark
-            self._given.put(Arrival(spent_s, piece))
-            self._go.acquire()
-            if self._left.is_set():
+            at_s = time.perf_counter() - started
+            if not self._put(Arrival(at_s, _copied(piece))):
                 return
-            mark = time.perf_counter()
-        spent_s += time.perf_counter() - mark
-        self._given.put(Arrival(spent_s, None))
+        self._put(Arrival(time.perf_counter() - started, None))
+
+    def _put(self, given: Arrival | BaseException) -> bool:
+        """Hand something over; return whether anybody still listens."""
+        while not self._left.is_set():
+            try:
+                self._given.put(given, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def _copied(piece: Piece) -> Piece:
+    """Return a piece that stays as it is when the system uses its buffers again."""
+    text, audio, frames = piece
+    return Piece(text, None if audio is None else audio.copy(), None if frames is None else frames.copy())
