@@ -377,7 +377,7 @@ def test_a_demo_needs_scenarios_that_are_marked(world: World) -> None:
         ({"system": {"../a": {"system": "x"}}}, "cannot be"),
         ({"judge": 5}, "a table"),
         ({"speaker": {"name": 5}}, "speaker.name"),
-        ({"protocol": "single"}, "must be one of 'multiround'"),
+        ({"protocol": "single"}, "it must be 'multiround'"),
     ],
 )
 def test_what_a_specification_cannot_hold_is_refused(tables: dict[str, Any], finding: str) -> None:
@@ -415,7 +415,7 @@ def test_a_password_in_an_address_is_refused(world: World) -> None:
     ("judge", "finding"),
     [
         ({"servers": "http://judge", "repeat": 2}, "Did you mean 'repeats'"),
-        ({"servers": "http://judge", "repeats": "2"}, "type int"),
+        ({"servers": "http://judge", "repeats": "2"}, "a whole number"),
         ({"servers": 5}, "a text, or a list"),
         ({"servers": "judge:8000"}, "http://"),
     ],
