@@ -256,8 +256,17 @@ class HasStages(Protocol):
 class Talker(Protocol):
     """Answers a user's turn with text and speech; Generator + Talker make an interactive system."""
 
-    def reply(self, history: Sequence[tuple[str, str]], user: str | Audio) -> Iterator[tuple[str, Audio]]:
-        """Yield pieces of the answer: text and the audio that speaks it."""
+    def reply(
+        self, history: Sequence[tuple[str, str]], text: str, audio: Audio | None = None, *, persona: str = ""
+    ) -> Iterator[tuple[str, Audio]]:
+        """Yield pieces of the answer as they come: text and the audio that speaks it, float32 [T] mono at 16 kHz.
+
+        Args:
+            history: earlier turns of this conversation, what the user said and what was answered.
+            text: the user's words.
+            audio: the user's spoken line, float32 [T] mono at 16 kHz, where there is one.
+            persona: who answers, in words.
+        """
         ...
 
 
@@ -266,6 +275,58 @@ class Speaker(Protocol):
 
     def speak(self, text: str) -> Audio:
         """Return float32 [T] mono at 16 kHz."""
+        ...
+
+
+@runtime_checkable
+class SpeaksPhonemes(Protocol):
+    """A Speaker that takes a pronunciation, where a data set brings one."""
+
+    def speak_phonemes(self, phonemes: str, text: str) -> Audio:
+        """Return float32 [T] mono at 16 kHz.
+
+        Args:
+            phonemes: ARPAbet with stress digits, groups separated by "|", one a word; SIL ends one that pauses.
+            text: the words as written.
+        """
+        ...
+
+
+class Piece(NamedTuple):
+    """What an interactive system gives at one moment. What there is none of is empty."""
+
+    text: str = ""
+    audio: Audio | None = None  # float32 [T] mono at the system's sample_rate
+    frames: Frames | None = None  # uint8 [T, H, W, 3]
+
+
+class SystemSession(Protocol):
+    """One conversation with an interactive system; remembers earlier turns."""
+
+    def answer(self, text: str, audio: Audio | None = None) -> Iterator[Piece]:
+        """Yield text, sound and pictures of the answer as soon as each is on the host.
+
+        The user has just stopped speaking when this is called: `audio` is the whole line, float32 [T] mono at 16 kHz,
+        and `text` its words. Sound is yielded no later than the frames that show it.
+        """
+        ...
+
+
+class System(Protocol):
+    """What takes part in a conversation: something that answers a user with video and speech, turn by turn."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second at which its answers are played."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz of the audio it gives."""
+        ...
+
+    def session(self, portrait: Frames, *, persona: str = "", seed: int = 0) -> AbstractContextManager[SystemSession]:
+        """Open a conversation with the person in `portrait`, uint8 RGB [H, W, 3], whom `persona` describes."""
         ...
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from lt_eval.errors import MissingExtraError, SpecError, UnknownNameError
 from lt_eval.options import annotations_of, checked
 
-KINDS = ("metrics", "datasets", "generators", "systems", "talkers", "transcribers", "judges")
+KINDS = ("metrics", "datasets", "generators", "systems", "talkers", "speakers", "transcribers", "judges")
 
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     "metrics": {
@@ -24,6 +24,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "fvd": "lt_eval.metrics.fvd:FVD",
         "sync": "lt_eval.metrics.sync:Sync",
         "qalign": "lt_eval.metrics.qalign:QAlign",
+        "motion": "lt_eval.metrics.motion:Motion",
+        "likeness": "lt_eval.metrics.likeness:Likeness",
     },
     "datasets": {
         "avspeech": "lt_eval.datasets.prepared:AVSpeech",
@@ -32,17 +34,31 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "folder": "lt_eval.datasets.folder:Folder",
         "hdtf": "lt_eval.datasets.prepared:HDTF",
     },
+    "systems": {
+        "reference": "lt_eval.systems.reference:Reference",
+        "results-folder": "lt_eval.systems.results:ResultsFolder",
+    },
+    "talkers": {
+        "openai": "lt_eval.systems.chat:ChatTalker",
+        "qwen-omni": "lt_eval.systems.omni:OmniTalker",
+        "scripted": "lt_eval.systems.scripted:ScriptedTalker",
+    },
+    "speakers": {
+        "command": "lt_eval.systems.speakers:CommandSpeaker",
+        "espeak": "lt_eval.systems.speakers:EspeakSpeaker",
+        "formant": "lt_eval.systems.speakers:FormantSpeaker",
+    },
+    "generators": {
+        "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
+        "http-stream": "lt_eval.bench.adapters.http:HttpStream",
+        "reference": "lt_eval.generator.reference:ReferenceGenerator",
+    },
     "transcribers": {
         "funasr": "lt_eval.judge.transcribe.paraformer:FunASR",
         "given": "lt_eval.judge.transcribe.given:Given",
         "openai": "lt_eval.judge.transcribe.openai_server:OpenAITranscriber",
     },
     "judges": {"vlm": "lt_eval.judge.plugin:VLMJudge"},
-    "generators": {
-        "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
-        "http-stream": "lt_eval.bench.adapters.http:HttpStream",
-        "reference": "lt_eval.generator.reference:ReferenceGenerator",
-    },
 }
 
 EXTRAS = {"decord": "decord", "ray": "ray"}
@@ -125,9 +141,10 @@ def _registered(kind: str, name: str) -> str:
 
 
 def parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """Return the options of a factory: its keyword parameters by name."""
+    """Return the options of a factory: its keyword parameters by name, but for private ones (_name)."""
     try:
-        return dict(inspect.signature(factory).parameters)
+        found = inspect.signature(factory).parameters
+        return {name: parameter for name, parameter in found.items() if not name.startswith("_")}
     except ValueError:  # some C types have no signature: no options can be offered
         return {}
 

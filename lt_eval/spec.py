@@ -199,7 +199,7 @@ def build(data: Mapping[str, Any]) -> RunSpec:
         SpecError: an unknown key (with a suggestion), a wrong type, or a rule that the values break.
     """
     data = dict(data)
-    options = _table(data.pop("metric", {}), "metric")
+    options = table_of(data.pop("metric", {}), "metric")
     names = data.pop("metrics", None)
     if names is None:
         names = [metric.name for metric in RunSpec.metrics]
@@ -209,18 +209,20 @@ def build(data: Mapping[str, Any]) -> RunSpec:
     for name in options:
         if name not in names:
             raise SpecError(f"[metric.{name}] sets options of a metric that does not run.{suggestion(name, names)}")
-    metrics = tuple(MetricSpec(name, _table(options.get(name, {}), f"metric.{name}")) for name in dict.fromkeys(names))
+    metrics = tuple(
+        MetricSpec(name, table_of(options.get(name, {}), f"metric.{name}")) for name in dict.fromkeys(names)
+    )
 
-    methods = tuple(_method(name, table) for name, table in _table(data.pop("method", {}), "method").items())
-    dataset = dict(_table(data.pop("dataset", {}), "dataset"))
+    methods = tuple(_method(name, table) for name, table in table_of(data.pop("method", {}), "method").items())
+    dataset = dict(table_of(data.pop("dataset", {}), "dataset"))
     dataset_name = dataset.pop("name", "")
     if not isinstance(dataset_name, str):
         raise SpecError(f"dataset.name = {dataset_name!r}: a name is needed.")
-    media = _media(_table(data.pop("media", {}), "media"))
-    execution = _record(ExecutionPolicy, _table(data.pop("execution", {}), "execution"), "execution")
+    media = _media(table_of(data.pop("media", {}), "media"))
+    execution = record_of(ExecutionPolicy, table_of(data.pop("execution", {}), "execution"), "execution")
     known = {f.name for f in dataclasses.fields(RunSpec)} - {"methods"} | {"metric", "method"}
-    _refuse_unknown(data, known, "the specification")
-    rest = _record(RunSpec, data, "")
+    refuse_unknown(data, known, "the specification")
+    rest = record_of(RunSpec, data, "")
     spec = dataclasses.replace(
         rest,
         dataset=DatasetSpec(dataset_name, dataset),
@@ -234,10 +236,10 @@ def build(data: Mapping[str, Any]) -> RunSpec:
 
 
 def _method(name: str, table: Any) -> MethodSpec:
-    table = dict(_table(table, f"method.{name}"))
-    options = _table(table.pop("options", {}), f"method.{name}.options")
+    table = dict(table_of(table, f"method.{name}"))
+    options = table_of(table.pop("options", {}), f"method.{name}.options")
     table.pop("name", None)
-    method = _record(MethodSpec, {"name": name, **table}, f"method.{name}")
+    method = record_of(MethodSpec, {"name": name, **table}, f"method.{name}")
     if (method.clips is None) == (method.generator is None):
         raise SpecError(f"method {name!r}: give either clips = FOLDER or generator = NAME, and not both.")
     check_method_name(name)
@@ -263,7 +265,7 @@ def _media(table: Mapping[str, Any]) -> MediaPolicy:
         table["fps"] = None
     elif isinstance(table.get("fps", 25.0), str):
         raise SpecError(f'media.fps = {table["fps"]!r}: a number of frames a second, or "native".')
-    policy = _record(MediaPolicy, table, "media")
+    policy = record_of(MediaPolicy, table, "media")
     if policy.fps is not None and not 1 <= policy.fps <= 240:
         raise SpecError(f'media.fps = {policy.fps:g}: frames a second must lie in 1..240, or be "native".')
     if policy.size is not None and not 16 <= policy.size <= 4096:
@@ -283,20 +285,23 @@ def _check(spec: RunSpec) -> None:
         raise SpecError(f"baseline = {spec.baseline!r} is no method of this run.{suggestion(spec.baseline, names)}")
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
+def table_of(value: Any, where: str) -> Mapping[str, Any]:
+    """Return a table of a specification; raises SpecError where there is something else."""
     if not isinstance(value, Mapping):
         raise SpecError(f"{where} = {value!r}: a table [{where}] is needed here.")
     return value
 
 
-def _refuse_unknown(data: Mapping[str, Any], known: set[str], where: str) -> None:
+def refuse_unknown(data: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Refuse a key that a table does not have, with a suggestion; raises SpecError."""
     for key in data:
         if key not in known:
             raise SpecError(f"{where} has no key {key!r}.{suggestion(key, sorted(known))}")
 
 
-def _record(kind: type[T], data: Mapping[str, Any], where: str) -> T:
+def record_of(kind: type[T], data: Mapping[str, Any], where: str) -> T:
+    """Return a record made of a table, every value checked against its annotation; raises SpecError."""
     hints = get_type_hints(kind)
-    _refuse_unknown(data, set(hints), f"[{where}]" if where else "the specification")
+    refuse_unknown(data, set(hints), f"[{where}]" if where else "the specification")
     prefix = f"{where}." if where else ""
     return kind(**{key: checked(hints[key], value, f"{prefix}{key}") for key, value in data.items()})

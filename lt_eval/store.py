@@ -195,6 +195,15 @@ class RunStore:
         except OSError as cause:
             raise storage_error(self.rows_path, cause) from cause
 
+    def replace_rows(self, rows: Iterable[Row]) -> None:
+        """Leave just these rows in rows.jsonl, in their order: those of earlier settings go."""
+        assert self._rows is not None
+        with atomic_write(self.rows_path) as file:
+            for row in rows:
+                file.write(json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        self._rows.close()
+        self._rows = self.rows_path.open("a", encoding="utf-8")
+
     def features_path(self, key: str) -> Path:
         """Return where the features of one row lie."""
         return self.root / "features" / f"{key}.npy"

@@ -134,3 +134,4 @@ def test_a_manifest_without_a_judge_reports_empty_cells(tmp_path: Path) -> None:
     done = lt_eval("report", "rounds", "--format", "markdown", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no server was named" in done.stdout
+    assert "raw means" not in done.stdout

@@ -18,7 +18,7 @@ MODULES = sorted(
     ".".join(("lt_eval", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
 )
-NETWORKS = ("lt_eval.metrics.nets.", "lt_eval.generator.")
+NETWORKS = ("lt_eval.metrics.nets.", "lt_eval.generator.", "lt_eval.distill.")
 
 
 IMPORT = """

@@ -115,8 +115,8 @@ NOT = {int: "abc", float: "abc", str: 3, bool: "yes"}
 def test_every_option_of_ours_refuses_a_wrong_type(kind: str, name: str) -> None:
     factory = load(kind, name)
     hints = annotations_of(factory)
-    assert set(hints) == set(parameters(factory))
-    for option, hint in hints.items():
+    for option in parameters(factory):
+        hint = hints[option]
         wrong = next((value for type_, value in NOT.items() if hint in (type_, type_ | None)), object())
         where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
         with pytest.raises(SpecError, match=rf"^{where}\.{option} = .*: it must be "):

@@ -152,3 +152,11 @@ def test_a_module_that_breaks_at_import_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UnknownNameError, match=r"registry_plugin_broken.*ZeroDivisionError"):
         load("metrics", "registry_plugin_broken:Metric")
+
+
+def test_a_private_parameter_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "registry_plugin_private.py").write_text("def metric(every=1, _lock=None):\n    return every\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(parameters(load("metrics", "registry_plugin_private:metric"))) == ["every"]
+    with pytest.raises(SpecError, match="no option '_lock'"):
+        create("metrics", "registry_plugin_private:metric", {"_lock": 1})

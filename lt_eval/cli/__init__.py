@@ -15,10 +15,13 @@ from lt_eval import __version__
 from lt_eval.cli.base import say
 from lt_eval.cli.bench import bench
 from lt_eval.cli.data import data_app
+from lt_eval.cli.distill import distill
 from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
+from lt_eval.cli.multiround import multiround
 from lt_eval.cli.report import report_
 from lt_eval.cli.single import single
+from lt_eval.cli.validate import validate
 from lt_eval.cli.weights import weights_app
 from lt_eval.errors import LtEvalError
 
@@ -31,9 +34,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(single)
+app.command()(multiround)
+app.command()(validate)
 app.command()(generate)
 app.command()(bench)
 app.command("report")(report_)
+app.command("distill")(distill)
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")
 app.add_typer(weights_app, name="weights")

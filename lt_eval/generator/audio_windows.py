@@ -42,7 +42,7 @@ class AudioEncoder(Protocol):
         ...
 
     def first_sample(self, frame: int, timeline: Timeline) -> int:
-        """Return the first sample that a block starting at video frame `frame` needs; may be negative."""
+        """Return the first sample that a block starting at video frame `frame` needs, its own at the latest."""
         ...
 
     def encode(self, samples: Audio, start: int, frames: Sequence[int], timeline: Timeline) -> Tensor:

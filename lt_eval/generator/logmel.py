@@ -45,8 +45,9 @@ class LogMel:
         return self._window + (self.config.rows - 1) * self._step
 
     def first_sample(self, frame: int, timeline: Timeline) -> int:
-        """Return the first sample that the features of a block starting at `frame` depend on."""
-        return timeline.sample(frame + 1 + self.config.look_ahead_frames) - self.left_samples
+        """Return a sample before which `frame` and later ones need nothing, at the latest the frame's first."""
+        reach = timeline.sample(frame + 1 + self.config.look_ahead_frames) - self.left_samples
+        return min(reach, timeline.sample(frame))
 
     def encode(self, samples: Audio, start: int, frames: Sequence[int], timeline: Timeline) -> Tensor:
         """Return the features of video frames.

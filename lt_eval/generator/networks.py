@@ -7,6 +7,7 @@ file or folder for each network.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from lt_eval.errors import SpecError, WeightsError
 from lt_eval.generator import checkpoint
 from lt_eval.generator.audio_windows import create_audio_encoder
 from lt_eval.generator.codec import create_codec
+from lt_eval.generator.codec_files import load_codec
 from lt_eval.generator.model import Transformer
 from lt_eval.generator.stream import Networks
 from lt_eval.generator.text import PromptTable, TextCache, Umt5, folder_digest
@@ -94,7 +96,7 @@ def load_parts(config: GeneratorConfig, sources: Sources) -> Parts:
         else:
             parts.transformer.load_state_dict(checkpoint.from_public(state, config.model, name))
     if sources.codec is not None:
-        _fill(parts.codec, checkpoint.read_state(sources.codec), str(sources.codec))
+        load_codec(parts.codec, sources.codec)
     return parts
 
 
@@ -120,22 +122,22 @@ def save_bundle(parts: Parts, path: Path, *, dtype: torch.dtype = torch.bfloat16
         parts: what was trained.
         path: to write.
         dtype: of the tensors in the file.
-        card: recipe, steps, date ... as the file's metadata.
+        card: recipe, steps, date ... as JSON under the one metadata key "card"; several keys have no order.
     """
     state = {f"transformer.{key}": value for key, value in checkpoint.to_public(parts.transformer.state_dict()).items()}
-    state |= {f"codec.{key}": value for key, value in parts.codec.state_dict().items()}
+    state |= {f"codec.{key}": value for key, value in parts.codec.published.state_dict().items()}
     if parts.prompts is not None:
         state |= {f"prompts.{key}": value for key, value in parts.prompts.state_dict().items()}
     kept = {key: value.detach().cpu().to(dtype).contiguous() for key, value in state.items()}
     with atomic_write(path, "wb") as file:
-        file.write(save(kept, metadata=dict(card)))
+        file.write(save(kept, metadata={"card": json.dumps(dict(card), sort_keys=True)}))
 
 
 def _fill_from_bundle(parts: Parts, state: Mapping[str, Tensor], source: str, *, with_codec: bool) -> None:
     own = _under("transformer.", state)
     parts.transformer.load_state_dict(checkpoint.from_public(own, parts.transformer.config, source))
     if with_codec:
-        _fill(parts.codec, _under("codec.", state), f"{source}, codec")
+        _fill(parts.codec.published, _under("codec.", state), f"{source}, codec")
     if parts.prompts is not None:
         _fill(parts.prompts, _under("prompts.", state), f"{source}, prompts")
 

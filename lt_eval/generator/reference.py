@@ -88,7 +88,7 @@ class ReferenceGenerator:
     dtype: str = "float32"
     threads: int = 1
     weights_seed: int = 0
-    _loading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _loading: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.weights == "official":
@@ -210,7 +210,7 @@ class ReferenceGenerator:
     @property
     def fingerprint(self) -> str:
         """What its clips depend on: options, code, weights and torch."""
-        options = {item.name: getattr(self, item.name) for item in fields(self) if item.init and item.name[0] != "_"}
+        options = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
         code = [fingerprint.of_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
         named = (self.sources.transformer, self.sources.codec, self.sources.audio, self.sources.text)
         return key_of("reference-1", options, self.settings, code, [_digest(path) for path in named], _torch_version())

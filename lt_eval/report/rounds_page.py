@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lt_eval.records import DIMENSIONS
 from lt_eval.report.clips import ClipKey, place
 from lt_eval.report.html import GENERATOR, refuse_foreign
-from lt_eval.report.rounds_tables import tables
+from lt_eval.report.rounds_tables import is_judged, tables
 from lt_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ def _render(report: RoundsReport, placed: Mapping[ClipKey, str], with_paper: str
 
     environment = Environment(loader=FileSystemLoader(_PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     run = report.run
-    percentiles, raw, *differences = tables([report.percentiles], [report.raw], (), with_paper)
+    percentiles, *others = tables([report.percentiles], [report.raw], (), with_paper)
+    raw = others.pop(0) if is_judged([report.raw]) else None
     return environment.get_template("rounds.html.j2").render(
         generator=GENERATOR,
         css=Markup("".join((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "rounds.css"))),
         js=Markup("".join((_PAGE / name).read_text(encoding="utf-8") for name in ("common.js", "rounds.js"))),
         percentiles=percentiles,
         raw=raw,
-        differences=differences[0] if differences else None,
+        differences=others[0] if others else None,
         run=run,
         name=run.folder.absolute().name,
         dimensions=[name for name in DIMENSIONS if name in report.statistics["dimensions"]],

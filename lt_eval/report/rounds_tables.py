@@ -52,7 +52,8 @@ def render_rounds(
     check(format, tidy=tidy)
     if format == "html":
         raise UsageError("html is a folder of files: say where it shall go with --out FOLDER.")
-    both, twice = [*percentiles, *raw], [*names, *names]
+    judged = is_judged(raw)
+    both, twice = [*percentiles, *(raw if judged else ())], [*names, *(names if judged else ())]
     if tidy:
         return csv.render_tidy(both, names=twice, with_paper=with_paper)
     if format == "csv":
@@ -61,11 +62,17 @@ def render_rounds(
     return "\n".join(_WRITERS[format](table, **more) for table in tables(percentiles, raw, names, with_paper))
 
 
+def is_judged(raw: Sequence[Summary]) -> bool:
+    """Whether any raw mean has a value; a table of dashes alone is not printed."""
+    return any(cell.value is not None for summary in raw for cell in summary.cells)
+
+
 def tables(
     percentiles: Sequence[Summary], raw: Sequence[Summary], names: Sequence[str], with_paper: str | None
 ) -> list[Table]:
-    """Return the percentiles' table, that of the raw means, and the differences where there are any."""
-    found = [wide(percentiles, names=names, with_paper=with_paper), wide(raw, names=names)]
+    """Return the percentiles' table, that of the raw means and the differences, the latter two where there are any."""
+    found = [wide(percentiles, names=names, with_paper=with_paper)]
+    found += [wide(raw, names=names)] if is_judged(raw) else []
     caption = "Paired differences of percentiles on the scenarios that all methods have, with 95 % intervals"
     compared = replace(differences(percentiles, names=names), caption=caption)
     return [*found, compared] if compared.blocks else found

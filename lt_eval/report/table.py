@@ -26,8 +26,9 @@ Mark = Literal["", "best", "second", "gain", "loss"]
 DASH = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 PAPER_ORDER = (
-    *("Throughput", "Latency", "FID", "FVD", "Sync-C", "Sync-D", "IQA", "ASE"),
+    *("Throughput", "Latency"),
     *("EA", "NI", "MVC", "CN", "SR", "IC", "LC", "CU", "OIE"),
+    *("FID", "FVD", "Sync-C", "Sync-D", "IQA", "ASE"),
 )
 """The columns of Tables 1 and 2, in their order; others follow."""
 

@@ -14,6 +14,7 @@ from lt_eval.testing.datasets import check_dataset
 from lt_eval.testing.fakes import ArrayClip, ToyGenerator, ToySession, toy_clip, toy_portrait, toy_samples, toy_speech
 from lt_eval.testing.generators import Streaming, check_generator
 from lt_eval.testing.metrics import check_clip_metric, check_set_metric
+from lt_eval.testing.systems import check_system, check_talker
 
 __all__ = [
     "ArrayClip",
@@ -25,6 +26,8 @@ __all__ = [
     "check_dataset",
     "check_generator",
     "check_set_metric",
+    "check_system",
+    "check_talker",
     "toy_clip",
     "toy_portrait",
     "toy_samples",

@@ -136,7 +136,7 @@ def test_a_listener_who_leaves_ends_the_command() -> None:
     [
         ({"command": "no-such-program --out {out}"}, "'no-such-program' is not found"),
         ({"command": ""}, "not found"),
-        ({"command": ["python"]}, "one text"),
+        ({"command": ["python"]}, "it must be a text"),
         ({"command": f"{sys.executable} x", "format": "rgb24"}, "needs width and height"),
         ({"command": f"{sys.executable} x", "format": "mp5"}, "must be 'container' or 'rgb24'"),
         ({"command": f"{sys.executable} x", "timeout_s": 0}, "above 0"),

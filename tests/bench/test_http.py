@@ -255,7 +255,7 @@ def test_nothing_is_read_beyond_what_is_needed_for_a_frame(reader: Callable[[Pie
     ("options", "words"),
     [
         ({"url": "ftp://x"}, "must begin with http"),
-        ({"url": "http://x", "format": "avi"}, "must be auto, container"),
+        ({"url": "http://x", "format": "avi"}, "must be 'auto', 'container'"),
         ({"url": "http://x", "format": "rgb24"}, "needs width and height"),
         ({"url": "http://x", "token_env": "LT_NO_SUCH_TOKEN"}, "is not set"),
         ({}, "needs the option 'url'"),

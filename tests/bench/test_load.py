@@ -21,9 +21,9 @@ def alive() -> list[str]:
 
 
 def test_sessions_of_an_idle_machine_are_sustained_and_leave_no_thread() -> None:
-    served = serve(Paced(work_s=0.001), lambda _: None, DRIVE, [0.0, 0.1, 0.2], 25.0, 0.4)
+    served = serve(Paced(work_s=0.001), lambda _: None, DRIVE, [0.0, 0.1, 0.2], 25.0, 0.8)
     assert [one.sustained for one in served] == [True] * 3
-    assert [one.start_s for one in served] == pytest.approx([0.0, 0.1, 0.2], abs=0.1)
+    assert [one.start_s for one in served] == pytest.approx([0.0, 0.1, 0.2], abs=0.5)
     assert all(one.end_s - one.start_s >= 1.0 for one in served)
     assert alive() == []
 
@@ -31,7 +31,7 @@ def test_sessions_of_an_idle_machine_are_sustained_and_leave_no_thread() -> None
 def test_sessions_that_wait_for_each_other_freeze() -> None:
     """A block of 0.2 s takes 0.15 s: one session holds, and three together need 0.45 s a block."""
     busy = Paced(work_s=0.15, one_at_a_time=True)
-    assert all(one.sustained for one in serve(busy, lambda _: None, DRIVE, [0.0], 25.0, 0.4))
+    assert all(one.sustained for one in serve(busy, lambda _: None, DRIVE, [0.0], 25.0, 0.8))
     crowd = serve(busy, lambda _: None, DRIVE, [0.0, 0.0, 0.0], 25.0, 0.4)
     assert sum(one.stalls for one in crowd) > 0 and not all(one.sustained for one in crowd)
 

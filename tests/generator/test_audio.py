@@ -105,6 +105,23 @@ def test_the_next_turn_begins_where_the_last_block_ended(config: AudioConfig) ->
         assert audio.end == TIMELINE.sample(TIMELINE.frames(turn).stop)
 
 
+@each_config
+def test_a_turn_may_end_in_front_of_a_block_that_was_heard(config: AudioConfig) -> None:
+    encoder, speech = create_audio_encoder(replace(config, look_ahead_frames=20)), toy_speech(4.0)
+    audio = AudioStream(encoder, TIMELINE)
+    audio.push(speech)
+    for block in range(3):
+        audio.features(block)
+    audio.align(2)  # block 2 was heard, and then left
+    assert audio.end == TIMELINE.sample(21)
+    audio.push(speech[TIMELINE.sample(21) :])
+    whole = AudioStream(encoder, TIMELINE)
+    whole.push(speech)
+    for block in range(2):
+        whole.features(block)
+    assert torch.allclose(audio.features(2), whole.features(2), atol=1e-5)
+
+
 def test_latent_frame_0_hears_video_frame_0_four_times() -> None:
     features = stream(create_audio_encoder(AudioConfig()), toy_speech(1.0), [16_000])
     first = features[0].reshape(4, -1)

@@ -25,8 +25,8 @@ def test_the_papers_shape() -> None:
     assert (stream.window_blocks, stream.ring_blocks, stream.steady_block) == (5, 2, 5)
 
 
-def test_mini_is_192_tokens_a_block() -> None:
-    assert MINI.stream.block_frames * (MINI.latent_side // 2) ** 2 == 192
+def test_mini_is_48_tokens_a_block() -> None:
+    assert MINI.stream.block_frames * (MINI.latent_side // 2) ** 2 == 48
 
 
 def test_changes_are_laid_over_a_preset() -> None:
@@ -51,13 +51,13 @@ def test_changes_are_laid_over_a_preset() -> None:
         ({"stream": {"rolling_blocks": 0}}, "rolling_blocks is 0; it must be at least 1"),
         ({"stream": {"context_noise": 1001}}, "context_noise is 1001"),
         ({"stream": {"shift": 0}}, "shift is 0; it must be above 0"),
-        ({"size": 250}, "size is 250; it must be a multiple of 32"),
+        ({"size": 250}, "size is 250; it must be a multiple of 64"),
         ({"fps": 0}, "fps is 0"),
         ({"model": {"heads": 3}}, "dim 256 over 3 heads"),
         ({"model": {"audio_layers": [6]}}, "must be among the layers 0 to 5"),
         ({"model": {"patch": [2, 2, 2]}}, "it must span 1"),
         ({"model": {"freq_dim": 7}}, "freq_dim is 7"),
-        ({"model": {"latent_channels": 8}}, "model.latent_channels is 8 and codec.latent_channels 16"),
+        ({"model": {"latent_channels": 8}}, "model.latent_channels is 8 and codec.latent_channels 32"),
         ({"audio": {"rows": 4}}, "model.audio_features is 256 and the audio has 128"),
         ({"codec": {"kind": "vae"}}, "No codec is called 'vae'"),
     ],

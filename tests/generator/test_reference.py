@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -389,8 +390,8 @@ def test_a_closed_session_says_so() -> None:
         ({"preset": "mine"}, "No generator is called 'mine'"),
         ({"codec": "vae"}, "No codec is called 'vae'"),
         ({"rope": "none"}, "rope"),
-        ({"size": 100}, "size is 100; it must be a multiple of 32"),
-        ({"preset": float("nan")}, "preset is nan; it must be a text"),
+        ({"size": 100}, "size is 100; it must be a multiple of 64"),
+        ({"preset": float("nan")}, "preset = nan: it must be a text"),
         ({"threads": 0}, "threads is 0"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
         ({"steps": 0}, "steps is 0"),
@@ -440,3 +441,9 @@ def test_the_fingerprint_follows_options_and_weights(tmp_path: Path) -> None:
     prints = [generator.fingerprint for generator in made]
     assert len(set(prints)) == len(prints)
     assert replace(NANO).fingerprint == NANO.fingerprint
+
+
+def test_the_example_on_the_page_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "generator.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(example, {})

@@ -1,0 +1,46 @@
+"""`lt-eval distill`: the recipe that makes a streaming generator, stage by stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lt_eval.cli.base import RESULTS, resumable, say
+
+
+@resumable
+def distill(
+    stage: Annotated[str, typer.Argument(help="curate, codec, teacher, ode-pairs, ode-init, dmd, or all in order.")],
+    recipe: Annotated[Path | None, typer.Option(help="A recipe such as benchmarks/distill/mini.toml.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe: dmd.ratio=5.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default results/distill-NAME.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Numerical threads; default all cores.")] = None,
+) -> None:
+    """Make a few-step causal generator from drawn people: conditions, codec, teacher, trajectories, student, DMD.
+
+    Run the same command again to continue after an interruption.
+    """
+    from lt_eval.distill.recipe import build
+    from lt_eval.spec import merge, parse_setting, read_toml
+
+    tables = read_toml(recipe) if recipe else {}
+    for text in setting or []:
+        tables = merge(tables, parse_setting(text))
+    chosen = build(tables)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    from lt_eval.distill.stages import STAGES, Workshop, run_stage
+    from lt_eval.progress import Progress
+
+    folder = out or RESULTS / f"distill-{chosen.name}"
+    with Progress() as progress:
+        shop = Workshop(chosen, folder, progress)
+        for name in STAGES if stage == "all" else (stage,):
+            say(run_stage(name, shop))
+    print(folder)

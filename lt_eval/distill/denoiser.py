@@ -1,0 +1,119 @@
+"""A transformer with the table that reads its prompts: what teacher, student and critic each are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from lt_eval.distill.material import Batch
+from lt_eval.generator.conditions import Conditions
+from lt_eval.generator.config import GeneratorConfig
+from lt_eval.generator.model import Transformer
+from lt_eval.generator.networks import Parts
+from lt_eval.generator.sampler import TIMESTEPS, anchor
+from lt_eval.generator.text import PromptTable
+
+
+class Denoiser(nn.Module):
+    """Transformer and, where the model has one, prompt table.
+
+    Args:
+        config: of the generator.
+        transformer: its weights are shared, not copied.
+        prompts: the same.
+        bf16: whether products are computed in bfloat16; parameters and what is returned stay float32.
+    """
+
+    def __init__(
+        self, config: GeneratorConfig, transformer: Transformer, prompts: PromptTable | None, *, bf16: bool = False
+    ) -> None:
+        super().__init__()
+        self.config, self.bf16 = config, bf16
+        self.transformer, self.prompts = transformer, prompts
+
+    @staticmethod
+    def fresh(config: GeneratorConfig, seed: int, *, bf16: bool = False) -> Denoiser:
+        """Return an untrained one, whose first prediction is velocity 0; it depends on the seed alone."""
+        rows = config.model.prompt_table
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            transformer = Transformer(config.model)
+            prompts = PromptTable(rows, config.model.text_dim, config.model.text_tokens) if rows else None
+        return Denoiser(config, transformer, prompts, bf16=bf16)
+
+    @staticmethod
+    def of_parts(config: GeneratorConfig, parts: Parts, *, bf16: bool = False) -> Denoiser:
+        """Return that of a bundle."""
+        return Denoiser(config, parts.transformer, parts.prompts, bf16=bf16)
+
+    def copied(self) -> Denoiser:
+        """Return one with weights of its own."""
+        return Denoiser(self.config, copy.deepcopy(self.transformer), copy.deepcopy(self.prompts), bf16=self.bf16)
+
+    def frozen(self) -> Denoiser:
+        """Return this one without gradients."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def read(self, prompts: Sequence[str]) -> Tensor:
+        """Return tokens [B, L, text_dim].
+
+        Raises:
+            ValueError: the model's text comes from an encoder outside; embed it before.
+        """
+        if self.prompts is None:
+            raise ValueError("this model has no prompt table: its text is embedded before training.")
+        tokens: Tensor = self.prompts(prompts)
+        return tokens
+
+    def conditions(self, batch: Batch) -> Conditions:
+        """Return the conditions of a batch."""
+        return Conditions(batch.reference, self.read(batch.prompts), batch.audio)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Return the context in which its products are computed."""
+        return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, block_causal: bool = False) -> Tensor:
+        """Return the velocity of a whole sequence, float32 [B, C, F, h, w].
+
+        Latent frame 0 is the reference, as in sampling, whatever `noisy` says. A causal pass has the window of the
+        generator's stream.
+
+        Args:
+            noisy: [B, C, F, h, w].
+            sigma: [B, F] or [B, 1].
+            conditions: of all frames.
+            block_causal: whether a block sees itself and its past alone.
+        """
+        stream = self.config.stream
+        noisy = anchor(noisy, conditions.reference, stream, block=0)
+        timestep = sigma * TIMESTEPS
+        if block_causal and stream.timestep_rounding == "bfloat16":
+            timestep = timestep.bfloat16().float()
+        with self.precision():
+            out: Tensor = self.transformer(noisy, timestep, conditions, block_causal=block_causal, stream=stream)
+        return out.float()
+
+
+def dropped(batch: Batch, text: Tensor, audio: Tensor) -> Batch:
+    """Return a batch without some prompts ("") and some audio (zeros): what a guided model learns beside.
+
+    Args:
+        batch: clips.
+        text: bool [B], true where the prompt goes.
+        audio: bool [B], true where the audio goes.
+    """
+    prompts = tuple("" if gone else prompt for prompt, gone in zip(batch.prompts, text.tolist(), strict=True))
+    return batch._replace(prompts=prompts, audio=torch.where(audio[:, None, None], 0.0, batch.audio))
+
+
+def after_first(batch: int, frames: int) -> Tensor:
+    """Return the mask [B, F] of what is learnt: all latent frames but the first, which is given."""
+    mask = torch.ones(batch, frames)
+    mask[:, 0] = 0
+    return mask

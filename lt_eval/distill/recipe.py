@@ -1,0 +1,141 @@
+"""A recipe: every number of a distillation as one record, from a TOML file. See benchmarks/distill/.
+
+base = "mini"                     # or "livetalk": Table 4 of the paper
+[dmd]
+teacher_guidance = 4.0
+[generator.stream]                # changes to the generator's preset
+rope = "absolute"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lt_eval.distill.codec_stage import CodecOptions
+from lt_eval.distill.conditions import CurateOptions
+from lt_eval.distill.dmd_stage import DmdOptions
+from lt_eval.distill.ode_stage import OdeOptions, PairOptions
+from lt_eval.distill.talkers import TalkerOptions
+from lt_eval.distill.teacher_stage import TeacherOptions
+from lt_eval.distill.training import LoopOptions, OptimiserOptions
+from lt_eval.errors import SpecError
+from lt_eval.generator.config import GeneratorConfig
+from lt_eval.generator.presets import changed, configure
+from lt_eval.registry import suggestion
+from lt_eval.spec import read_toml
+
+
+@dataclass(frozen=True)
+class ConditionOptions:
+    """What the student is asked for in training.
+
+    Attributes:
+        people: whose portraits and voices.
+        damaged_share: share of the portraits that are damaged, as collections hold them.
+        curated: whether only what passes curation is used.
+        bounds: of curation.
+        pairs: trajectories; each has a condition of its own as long as there are enough.
+    """
+
+    people: TalkerOptions = field(
+        default_factory=lambda: TalkerOptions(first_seed=7_200_000, people=384, held_out=0, windows=1)
+    )
+    damaged_share: float = 0.4
+    curated: bool = True
+    bounds: CurateOptions = field(default_factory=CurateOptions)
+    pairs: int = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A distillation from nothing to a bundle.
+
+    Attributes:
+        name: of the bundle.
+        preset: of the generator.
+        generator: changes to it, as tables.
+        seed: of everything random.
+        material: people that the teacher is trained on; the held-out ones choose checkpoints.
+        conditions: of trajectories and DMD.
+        codec, teacher, pairs, ode, dmd: the stages.
+        held_out_seconds: length of the clips that choose checkpoints.
+        held_out_people: how many of the material's held-out people do so.
+    """
+
+    name: str = "mini"
+    preset: str = "mini"
+    generator: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    material: TalkerOptions = field(default_factory=TalkerOptions)
+    conditions: ConditionOptions = field(default_factory=ConditionOptions)
+    codec: CodecOptions = field(default_factory=CodecOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    pairs: PairOptions = field(default_factory=PairOptions)
+    ode: OdeOptions = field(default_factory=OdeOptions)
+    dmd: DmdOptions = field(default_factory=DmdOptions)
+    held_out_seconds: float = 5.0
+    held_out_people: int = 8
+
+    def config(self) -> GeneratorConfig:
+        """Return the generator that is trained.
+
+        Raises:
+            SpecError: the changes do not fit the preset.
+        """
+        return configure(self.preset, self.generator)
+
+
+MINI = Recipe()
+"""Everything from drawn people, for a few hours of two processor cores."""
+
+LIVETALK = replace(
+    MINI,
+    name="livetalk",
+    preset="livetalk",
+    ode=OdeOptions(LoopOptions(20_000, evaluate_every=1000), OptimiserOptions(4e-5), batch=64),
+    dmd=DmdOptions(
+        LoopOptions(1000, evaluate_every=50),
+        OptimiserOptions(4e-6, beta1=0.0, weight_decay=0.01),
+        OptimiserOptions(8e-7, beta1=0.0, weight_decay=0.01),
+        batch=64,
+    ),
+)
+"""Table 4 of the paper: rates, batch sizes and steps of its final configuration."""
+
+BASES = {"mini": MINI, "livetalk": LIVETALK}
+
+
+def build(tables: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that tables describe.
+
+    Raises:
+        SpecError: an unknown key (with a suggestion), a wrong type, or values that do not go together.
+    """
+    tables = dict(tables)
+    base = tables.pop("base", "mini")
+    if base not in BASES:
+        raise SpecError(f"base = {base!r}: no recipe is called so.{suggestion(str(base), BASES)}")
+    generator = tables.pop("generator", {})
+    if not isinstance(generator, Mapping):
+        raise SpecError(f"generator = {generator!r}: a table [generator] of changes to the preset is needed.")
+    recipe: Recipe = replace(changed(BASES[base], tables, what="A recipe"), generator=generator)
+    recipe.config()
+    return recipe
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe of a TOML file.
+
+    Raises:
+        SpecError: the file cannot be read, or as `build`.
+    """
+    return build(read_toml(path))
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as JSON types, for hashes and cards."""
+    return dataclasses.asdict(recipe)

@@ -1,0 +1,338 @@
+"""The stages in order, each from files of the ones before: what `lt-eval distill STAGE` runs.
+
+    OUT/
+        recipe.json              what is made here; another recipe needs another folder
+        conditions/found/        portraits and prompts as a collection has them
+        conditions/kept/         those that passed curation, and curation.json
+        codec/ teacher/ ode/ dmd/   log.jsonl, state.pt, done.json, and what came out as safetensors
+        pairs/                   trajectories
+        NAME.safetensors         the bundle, for lt-eval generate --set weights=...
+
+Big intermediate files (drawn pictures, latents) go to the cache folder, keyed by what they were made from.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lt_eval import fingerprint
+from lt_eval.distill.codec_stage import train_codec
+from lt_eval.distill.conditions import (
+    Condition,
+    curate,
+    damaged,
+    hook,
+    read_conditions,
+    write_conditions,
+    write_picture,
+)
+from lt_eval.distill.denoiser import Denoiser
+from lt_eval.distill.dmd_stage import random_batches, train_dmd
+from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
+from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
+from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
+from lt_eval.distill.pictures import to_video
+from lt_eval.distill.recipe import Recipe, facts
+from lt_eval.distill.teacher_stage import train_teacher
+from lt_eval.distill.training import Progressed
+from lt_eval.errors import SpecError, StoreError
+from lt_eval.generator.codec import CausalCodec, create_codec
+from lt_eval.generator.codec_config import MiniCodecConfig
+from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
+from lt_eval.media.decode import read_audio
+from lt_eval.media.picture import fit
+from lt_eval.media.still import read_image
+from lt_eval.paths import cache_dir
+from lt_eval.records import MediaPolicy
+from lt_eval.store import key_of, read_json, write_json
+from lt_eval.synthetic.talker import perform
+
+Report = Callable[[str, int, int, str], None]
+
+STAGES = ("curate", "codec", "teacher", "ode-pairs", "ode-init", "dmd")
+"""In order; each needs those before it, curation being needed from the pairs on."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a recipe is carried out.
+
+    Attributes:
+        recipe: all numbers.
+        out: the folder.
+        progress: told (stage, done, in all, what is new).
+    """
+
+    recipe: Recipe
+    out: Path
+    progress: Report
+
+    def claim(self) -> None:
+        """Write the recipe into the folder, or see that it is this one's.
+
+        Raises:
+            StoreError: the folder holds another recipe.
+        """
+        path = self.out / "recipe.json"
+        mine = facts(self.recipe)
+        if path.is_file() and key_of(read_json(path)) != key_of(mine):
+            raise StoreError(f"{self.out}: another recipe was carried out here. Choose another --out, or delete it.")
+        if not path.is_file():
+            write_json(path, mine)
+
+    def cache(self) -> Path:
+        """Return the folder of big intermediate files."""
+        return cache_dir() / "distill"
+
+    def report(self, stage: str) -> Callable[[int, int, str], None]:
+        """Return the progress of one stage."""
+        return functools.partial(self.progress, stage)
+
+    def made(self, stage: str, name: str) -> Path:
+        """Return a file of an earlier stage.
+
+        Raises:
+            StoreError: that stage has not been finished.
+        """
+        path = self.out / stage / name
+        if not path.is_file():
+            verb = {"pairs": "ode-pairs", "ode": "ode-init", "conditions": "curate"}.get(stage, stage)
+            raise StoreError(f"{path} is missing: run lt-eval distill {verb} with this recipe and --out first.")
+        return path
+
+
+def run_stage(stage: str, shop: Workshop) -> str:
+    """Carry out one stage, or finish it where it was interrupted; return what came out, in a sentence.
+
+    Raises:
+        SpecError: there is no such stage.
+        StoreError: an earlier stage is missing, or the folder belongs to another recipe.
+    """
+    steps: dict[str, Callable[[Workshop], str]] = {
+        "curate": run_curate,
+        "codec": run_codec,
+        "teacher": run_teacher,
+        "ode-pairs": run_pairs,
+        "ode-init": run_ode,
+        "dmd": run_dmd,
+    }
+    if stage not in steps:
+        raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
+    shop.claim()
+    return steps[stage](shop)
+
+
+# Conditions ----------------------------------------------------------------------------------------------------------
+
+
+def run_curate(shop: Workshop) -> str:
+    """Draw the portraits of a collection, damage some, and keep what passes."""
+    options = shop.recipe.conditions
+    found, kept = shop.out / "conditions" / "found", shop.out / "conditions" / "kept"
+    if not (found / "conditions.jsonl").is_file():
+        write_conditions(found, [_found(shop, number, found) for number in range(options.people.people)])
+    verdicts = curate(
+        read_conditions(found),
+        options.bounds,
+        kept,
+        restore=hook(options.bounds.restore),
+        refine=hook(options.bounds.refine),
+        progress=lambda done, what: shop.progress("curate", done, options.people.people, what),
+    )
+    passed = sum(verdict.kept for verdict in verdicts)
+    return f"{passed} of {len(verdicts)} conditions passed; {kept / 'curation.json'} says why others did not."
+
+
+def _found(shop: Workshop, number: int, folder: Path) -> Condition:
+    options = shop.recipe.conditions
+    seed = options.people.first_seed + number
+    show = perform(seed, 1.0, options.people.size, options.people.fps)
+    rng = np.random.Generator(np.random.PCG64([seed, 61, shop.recipe.seed]))
+    portrait = show.draw(0)
+    if rng.random() < options.damaged_share:
+        portrait = damaged(portrait, rng)
+    path = folder / "portraits" / f"{seed}.png"
+    write_picture(path, portrait)
+    shop.progress("draw portraits", number + 1, options.people.people, "")
+    return Condition(str(seed), path, show.prompt, seed=seed, face=show.box(0))
+
+
+@torch.no_grad()
+def encode_conditions(conditions: list[Condition], shop: Workshop, codec: CausalCodec) -> Batch:
+    """Return conditions as networks take them; latents are zeros of the right shape."""
+    config, window = shop.recipe.config(), shop.recipe.material
+    frames = latent_frames(window)
+    references, sounds = [], []
+    for condition in conditions:
+        portrait = fit(read_image(condition.portrait), MediaPolicy(size=config.size))
+        references.append(codec.encode(to_video(portrait[None, None]))[0])
+        if condition.speech is not None:
+            speech = read_audio(condition.speech, config.audio.sample_rate_hz)
+        elif condition.seed is not None:
+            speech = perform(condition.seed, window.frames / window.fps, 16, window.fps).audio
+        else:
+            raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
+        sounds.append(audio_of(config, speech, frames))
+    reference = torch.stack(references)
+    zeros = torch.zeros(len(conditions), codec.latent_channels, frames, *reference.shape[3:])
+    return Batch(zeros, reference, torch.stack(sounds), tuple(condition.prompt for condition in conditions))
+
+
+def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
+    """Return as many conditions as there are trajectories, curated or not as the recipe says; repeated where few."""
+    options = shop.recipe.conditions
+    folder = shop.made("conditions", f"{'kept' if options.curated else 'found'}/conditions.jsonl").parent
+    known = list(read_conditions(folder))
+    return encode_conditions([known[number % len(known)] for number in range(options.pairs)], shop, codec)
+
+
+# Networks ------------------------------------------------------------------------------------------------------------
+
+
+def run_codec(shop: Workshop) -> str:
+    """Train the codec."""
+    recipe = shop.recipe
+    model = recipe.config().codec
+    if not isinstance(model, MiniCodecConfig):
+        raise SpecError(f"the codec {model.kind!r} is not trained here; give its published weights to the generator.")
+    options = replace(recipe.codec, model=model)
+    identity = key_of("codec", facts(recipe)["codec"], facts(recipe)["generator"], recipe.seed)
+    _, now = train_codec(
+        options, shop.out / "codec", shop.cache(), seed=recipe.seed, identity=identity, progress=shop.progress
+    )
+    return _ended("codec", now)
+
+
+def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
+    """Return the codec of this folder and the hash of its weights."""
+    from safetensors.torch import load_file
+
+    path = shop.made("codec", "codec.safetensors")
+    codec = create_codec(shop.recipe.config().codec)
+    codec.load_state_dict(load_file(path))
+    return codec.requires_grad_(False), fingerprint.of_file(path)
+
+
+def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:
+    """Return the teacher's training material, made at the first call."""
+    return make_material(
+        shop.recipe.material,
+        shop.recipe.config(),
+        codec,
+        codec_hash,
+        shop.cache(),
+        lambda done, total: shop.progress("encode", done, total, ""),
+    )
+
+
+def run_teacher(shop: Workshop) -> str:
+    """Train the teacher."""
+    recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
+    material = material_of(shop, codec, codec_hash)
+    teacher, now = train_teacher(
+        Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16),
+        recipe.teacher,
+        material,
+        shop.out / "teacher",
+        seed=recipe.seed,
+        identity=key_of("teacher", facts(recipe)["teacher"], facts(recipe)["material"], codec_hash, recipe.seed),
+        progress=shop.report("teacher"),
+    )
+    _save(shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
+    return _ended("teacher", now)
+
+
+def _denoiser(shop: Workshop, stage: str, name: str, *, bf16: bool) -> Denoiser:
+    path = shop.made(stage, name)
+    return Denoiser.of_parts(
+        shop.recipe.config(), load_parts(shop.recipe.config(), Sources(transformer=path)), bf16=bf16
+    )
+
+
+def run_pairs(shop: Workshop) -> str:
+    """Make trajectories of the teacher."""
+    codec, _ = trained_codec(shop)
+    pairs = _pairs(shop, codec)
+    return f"{len(pairs)} trajectories."
+
+
+def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
+    recipe = shop.recipe
+    pool = conditions_of(shop, codec)
+    return make_pairs(
+        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.teacher.bf16).frozen(),
+        recipe.pairs,
+        lambda first, many: pool.part(range(first, first + many)),
+        recipe.conditions.pairs,
+        shop.out / "pairs",
+        seed=recipe.seed,
+        progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
+    )
+
+
+def run_ode(shop: Workshop) -> str:
+    """Initialise the student."""
+    recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
+    shop.made("pairs", "pairs.json")
+    student, now = train_ode(
+        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.ode.bf16),
+        recipe.ode,
+        _pairs(shop, codec),
+        shop.out / "ode",
+        seed=recipe.seed,
+        identity=key_of("ode", facts(recipe), codec_hash),
+        progress=shop.report("ode-init"),
+    )
+    _save(shop, student, codec, "ode", "student.safetensors", torch.float32)
+    return _ended("ode-init", now)
+
+
+def run_dmd(shop: Workshop) -> str:
+    """Distil on policy, keep the best student, and write the bundle."""
+    recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
+    student = _denoiser(shop, "ode", "student.safetensors", bf16=recipe.dmd.bf16)
+    teacher = _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.dmd.bf16).frozen()
+    material = recipe.material
+    people = range(material.trained, material.trained + min(recipe.held_out_people, material.held_out))
+    watched = prepare_held_out(
+        longer(material, recipe.held_out_seconds), student, codec, shop.out / "dmd" / "true", list(people)
+    )
+    folder = shop.out / "dmd"
+
+    def keep(best: Denoiser, step: int) -> None:
+        _save(shop, best, codec, "dmd", "student.safetensors", torch.float32)
+
+    _, now = train_dmd(
+        student,
+        teacher,
+        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.dmd.bf16),
+        recipe.dmd,
+        random_batches(conditions_of(shop, codec), recipe.dmd.batch, recipe.seed),
+        folder,
+        evaluate=lambda model: measure_student(model, codec, watched, folder / "made", seed=recipe.seed),
+        keep=keep,
+        seed=recipe.seed,
+        identity=key_of("dmd", facts(recipe), codec_hash),
+        progress=shop.report("dmd"),
+    )
+    best = min(now.held_out, key=lambda pair: pair[1])
+    final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
+    card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}
+    save_bundle(final, shop.out / f"{recipe.name}.safetensors", card=card)
+    return f"{_ended('dmd', now)} Best at step {best[0]}: {shop.out / f'{recipe.name}.safetensors'}"
+
+
+def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str, dtype: torch.dtype) -> None:
+    parts = Parts(model.transformer, codec, model.prompts)
+    save_bundle(parts, shop.out / stage / name, dtype=dtype, card={"recipe": shop.recipe.name, "stage": stage})
+
+
+def _ended(stage: str, now: Progressed) -> str:
+    why = "its held-out loss had converged" if now.reason == "converged" else "its steps were done"
+    return f"{stage} ended after {now.step} steps ({now.seconds:.0f} s) because {why}."

@@ -1,0 +1,134 @@
+"""Training material: people of the procedural talker, drawn when they are needed.
+
+Person n has the seed `first_seed + n`; another seed is another face, voice, manner and text. What is held out are the
+last people of the range. A drawn window is kept on disk, since every stage looks at it many times.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lt_eval.records import SAMPLE_RATE_HZ
+from lt_eval.store import atomic_write
+from lt_eval.synthetic.talker import perform
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lt_eval.records import Audio, Box, Frames
+    from lt_eval.synthetic.talker import Performance
+
+
+@dataclass(frozen=True)
+class TalkerOptions:
+    """Who is trained on.
+
+    Attributes:
+        first_seed: of person 0.
+        people: how many, held-out ones included.
+        held_out: how many of them, the last ones, are never trained on.
+        windows: windows drawn of each person.
+        frames: video frames a window; 4 k + 1.
+        size: side in pixels.
+        fps: frames a second.
+    """
+
+    first_seed: int = 7_000_000
+    people: int = 400
+    held_out: int = 16
+    windows: int = 2
+    frames: int = 81
+    size: int = 256
+    fps: float = 25.0
+
+    @property
+    def trained(self) -> int:
+        """People that are trained on."""
+        return self.people - self.held_out
+
+
+class Window(NamedTuple):
+    """A piece of a performance.
+
+    Attributes:
+        frames: uint8 RGB [T, size, size, 3].
+        audio: float32 [S] mono 16 kHz of just these frames.
+        prompt: of the person's motion.
+        boxes: the face in every frame, in fractions.
+    """
+
+    frames: Frames
+    audio: Audio
+    prompt: str
+    boxes: tuple[Box, ...]
+
+
+@functools.lru_cache(maxsize=8)
+def _performance(seed: int, seconds: float, size: int, fps: float) -> Performance:
+    return perform(seed, seconds, size, fps)
+
+
+def draw(options: TalkerOptions, person: int, window: int) -> Window:
+    """Draw one window. The windows of a person are consecutive pieces of one long performance.
+
+    Raises:
+        ValueError: there is no such person or window.
+    """
+    if not (0 <= person < options.people and 0 <= window < options.windows):
+        raise ValueError(f"there is no window {window} of person {person} among {options.people} x {options.windows}.")
+    seconds = options.windows * options.frames / options.fps
+    show = _performance(options.first_seed + person, seconds, options.size, options.fps)
+    start = window * options.frames
+    frames = np.stack([show.draw(start + index) for index in range(options.frames)])
+    first, last = (round(at / options.fps * SAMPLE_RATE_HZ) for at in (start, start + options.frames))
+    boxes = tuple(show.box(start + index) for index in range(options.frames))
+    return Window(frames, show.audio[first:last], show.prompt, boxes)
+
+
+@dataclass(frozen=True)
+class PieceOptions:
+    """Short pieces of pictures alone, for a codec.
+
+    Attributes:
+        frames: video frames a piece; 4 k + 1.
+        pieces: pieces kept of each person.
+    """
+
+    frames: int = 9
+    pieces: int = 3
+
+
+def pieces(
+    options: TalkerOptions,
+    wanted: PieceOptions,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.uint8]:
+    """Return pieces of everybody, uint8 RGB [people, pieces, T, size, size, 3], as a map of a file made once.
+
+    Pieces lie spread over twenty seconds of a performance, so that one person is seen in several poses.
+    """
+    name = (
+        f"pieces-{options.first_seed}-{options.people}-{options.size}-{options.fps:g}-{wanted.pieces}x{wanted.frames}"
+    )
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        shape = (options.people, wanted.pieces, wanted.frames, options.size, options.size, 3)
+        with atomic_write(path, "wb") as file:
+            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for person in range(options.people):
+                show = perform(options.first_seed + person, 20.0, options.size, options.fps)
+                rng = np.random.Generator(np.random.PCG64([options.first_seed + person, 17]))
+                for _ in range(wanted.pieces):
+                    start = int(rng.integers(len(show) - wanted.frames))
+                    for index in range(start, start + wanted.frames):
+                        file.write(np.ascontiguousarray(show.draw(index)).data)
+                progress(person + 1, options.people)
+    found: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return found
