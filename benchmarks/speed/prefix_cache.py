@@ -134,9 +134,12 @@ def report(facts: dict[str, Any], command: str) -> str:
             f"- Rubric first takes {facts['ratio']:.1f} times as long.",
             f"- Tokens to compute: {facts['computed']['rubric-last']:,} against {facts['computed']['rubric-first']:,}.",
             "",
+            "The first request of either order holds the decoding of the videos and the vision encoder, which the",
+            "server does once for all nine. The cached tokens of the rubric-first order are the system prompt and the",
+            "rubric, left by a conversation that warmed the server.",
+            "",
             "The model is a tiny Qwen3-VL of random weights: the tokens and what is cached of them are those of the",
-            "real one, the seconds are not. Clips were encoded beforehand; sending and decoding them on the server is",
-            "in the time of either order.",
+            "real one, the seconds are not. Clips were encoded beforehand; sending them is in either order's time.",
             "",
         )
     )

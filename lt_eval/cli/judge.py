@@ -197,7 +197,7 @@ def _options(
         if key not in known:
             raise SpecError(f"--set {key}: the judge has no such option.{suggestion(key, list(known))}")
         if key in ("servers", "dimensions"):
-            chosen[key] = tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(value)
+            chosen[key] = value if isinstance(value, str) else tuple(value)
         elif isinstance(known[key], float) and isinstance(value, int) and not isinstance(value, bool):
             chosen[key] = float(value)
         elif type(value) is not type(known[key]):

@@ -26,7 +26,7 @@ class JudgeOptions:
         model: name under which the server serves the judge; "" takes the only one that it serves.
         revision: of the judge's weights, for the record; a server does not tell.
         api_key_env: name of the environment variable that holds the key; "" sends none.
-        dimensions: which of the nine, in order; the first one warms the server's prefix cache.
+        dimensions: which of the nine, in order, or one text; the first one warms the server's prefix cache.
         repeats: judgments of each dimension, with different seeds.
         seed: of the first repeat.
         temperature: of sampling (the paper's 0.1).
@@ -57,7 +57,7 @@ class JudgeOptions:
     model: str = ""
     revision: str = ""
     api_key_env: str = ""
-    dimensions: tuple[str, ...] = DIMENSIONS
+    dimensions: tuple[str, ...] | str = DIMENSIONS
     repeats: int = 1
     seed: int = 0
     temperature: float = 0.1
@@ -89,7 +89,8 @@ class JudgeOptions:
         given = self.servers.split(",") if isinstance(self.servers, str) else self.servers
         servers = tuple(base_url(server) for server in given if server.strip())
         object.__setattr__(self, "servers", servers)
-        object.__setattr__(self, "dimensions", tuple(self.dimensions))
+        named = self.dimensions.replace(",", " ").split() if isinstance(self.dimensions, str) else self.dimensions
+        object.__setattr__(self, "dimensions", tuple(named))
         if not servers:
             raise SpecError("judge: no server is named. Give --judge-server http://HOST:PORT; `lt-eval judge serve`.")
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]

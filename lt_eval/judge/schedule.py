@@ -139,7 +139,7 @@ class Asker:
                 elif error.status:
                     self._limit.broke()
                 if number == self._tries:
-                    self._lost_in_a_row += 1
+                    self._lost_in_a_row += error.status != 429  # who throttles is there
                     raise
                 await self._limit.sleep(self._pause_s(number, error.retry_after_s))
             else:

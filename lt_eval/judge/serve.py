@@ -71,6 +71,8 @@ def serve_command(options: ServeOptions) -> list[str]:
     if options.frames == "paper":
         kept = {"fps": FASTEST_HZ, "max_frames": options.max_frames, "num_frames": options.max_frames}
         command += ["--media-io-kwargs", json.dumps({"video": kept})]
+        # of a clip that the reader kept whole, the model's own processor would take 2 frames a second again
+        command += ["--mm-processor-kwargs", json.dumps({"do_sample_frames": False})]
     if options.tensor_parallel > 1:
         command += ["--tensor-parallel-size", str(options.tensor_parallel)]
     if options.served_name:

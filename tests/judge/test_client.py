@@ -160,3 +160,4 @@ def test_options_outside_their_range_are_refused(wrong: dict[str, object]) -> No
 
 def test_servers_may_be_one_text() -> None:
     assert JudgeOptions("http://a/v1, http://b").servers == ("http://a", "http://b")
+    assert JudgeOptions(dimensions="EA, NI").dimensions == ("EA", "NI")

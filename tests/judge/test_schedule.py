@@ -142,6 +142,19 @@ def test_a_server_that_is_gone_is_not_asked_for_ever() -> None:
     assert asked == 2 * GONE_AFTER
 
 
+def test_a_server_that_throttles_is_not_taken_for_gone() -> None:
+    bound, _ = limit()
+
+    async def run() -> None:
+        asker = Asker(bound, 1)
+        for _ in range(2 * GONE_AFTER):
+            with pytest.raises(TransportError, match="busy"):
+                await asker.ask(outcomes(TransportError("busy", 429)))
+        assert await asker.ask(outcomes("answer")) == "answer"
+
+    asyncio.run(run())
+
+
 def test_a_key_stays_with_its_server_when_others_come_and_go() -> None:
     servers = [f"http://gpu{number}" for number in range(4)]
     keys = [f"ours/s{number}" for number in range(400)]

@@ -40,6 +40,7 @@ def test_the_papers_frames_are_kept_by_old_and_new_servers() -> None:
     command = serve_command(ServeOptions(python=sys.executable, frames="paper", tensor_parallel=2))
     kept = json.loads(after(command, "--media-io-kwargs"))["video"]
     assert kept["num_frames"] == kept["max_frames"] == 32 and kept["fps"] >= 32
+    assert json.loads(after(command, "--mm-processor-kwargs")) == {"do_sample_frames": False}
     assert after(command, "--tensor-parallel-size") == "2"
 
 
