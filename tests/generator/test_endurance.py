@@ -16,6 +16,8 @@ from lt_eval.testing.fakes import toy_portrait, toy_speech
 SMALL = ReferenceGenerator(preset="nano", size=32, steps=1, device="cpu")
 """One token a latent frame: what is left is everything but arithmetic."""
 
+pytestmark = pytest.mark.slow
+
 
 def resident_kb() -> int:
     gc.collect()
