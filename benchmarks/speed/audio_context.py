@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -135,7 +136,7 @@ def main() -> None:
     config = AudioConfig("wav2vec2", layers=options.layers)
     speech = perform(3, seconds=options.seconds, fps=25.0).audio
     found = measure(config, speech, Timeline(options.fps, SAMPLE_RATE_HZ))
-    command = f"python benchmarks/speed/audio_context.py --seconds {options.seconds:g} --fps {options.fps:g}"
+    command = " ".join(["python", "benchmarks/speed/audio_context.py", *sys.argv[1:]])
     text = report(found, config, options.seconds, options.fps, command)
     print(text)
     if options.out:

@@ -137,19 +137,23 @@ class LiveWriter:
         self._frames = self._samples = 0
 
     def write(self, frames: Frames, samples: Audio) -> None:
-        """Append a chunk: uint8 RGB [T, H, W, 3] and the sound that goes with it, float [S], which may be empty."""
+        """Append a chunk: uint8 RGB [T, H, W, 3], T > 0, and the sound of it, float [S], which may be empty."""
         if self._container is None:
             self._open(frames.shape[2], frames.shape[1])
         container, video = cast("OutputContainer", self._container), cast("VideoStream", self._video)
-        audio = cast("AudioStream", self._audio)
-        if len(samples):
-            sound = av.AudioFrame.from_ndarray(pcm16(samples.astype(np.float32))[None], format="s16", layout="mono")
-            sound.sample_rate, sound.pts = self._sample_rate_hz, self._samples
-            sound.time_base = Fraction(1, self._sample_rate_hz)
-            self._samples += len(samples)
-            container.mux(audio.encode(sound))
-        for pixels in frames:
+        # In turns: the muxer holds a packet back until the other track has one that is later.
+        for pixels, sound in zip(frames, np.array_split(samples, len(frames)), strict=True):
+            self._write_sound(sound)
             container.mux(video.encode(self._picture(pixels)))
+
+    def _write_sound(self, samples: Audio) -> None:
+        if not len(samples):
+            return
+        sound = av.AudioFrame.from_ndarray(pcm16(samples.astype(np.float32))[None], format="s16", layout="mono")
+        sound.sample_rate, sound.pts = self._sample_rate_hz, self._samples
+        sound.time_base = Fraction(1, self._sample_rate_hz)
+        self._samples += len(samples)
+        cast("OutputContainer", self._container).mux(cast("AudioStream", self._audio).encode(sound))
 
     def __enter__(self) -> Self:
         return self

@@ -105,7 +105,7 @@ def test_what_is_written_can_be_read_again() -> None:
     assert np.abs(sound - clip.audio).max() < 1e-3
 
 
-def test_a_chunk_has_left_before_the_one_after_the_next_is_made() -> None:
+def test_a_chunk_has_left_but_for_two_frames_before_the_next_is_made() -> None:
     clip, pipe, seen = toy_clip(2.0, 64), Pipe(), queue.SimpleQueue[int]()
     with LiveWriter(pipe, 25.0, sample_rate_hz=16_000) as writer:
         for frames, audio in pieces(clip.frames, clip.audio, 10):
