@@ -3,8 +3,8 @@
     min_track: int = 100         --set metric.sync.min_track=abc
     metric.sync.min_track = 'abc': it must be a whole number.
 
-Checked are int, float, str, bool, Literal, None, unions and sequences of these; a value for anything else is handed on
-as it is. A whole number serves as a float, and a list as a tuple.
+Checked are int, float, str, bool, Literal, None, unions and sequences of these, and tables; a value for anything else is
+handed on as it is. A whole number serves as a float, and a list as a tuple.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _WORDS: Mapping[Any, str] = {
 }
 
 _REFUSED = object()
+
+_FOR_TYPE_CHECKERS: dict[str, Any] = {"Mapping": Mapping, "Sequence": Sequence, "Any": Any, "Literal": Literal}
+"""What many modules import for type checkers alone."""
 
 
 def checked(hint: Any, value: Any, where: str) -> Any:
@@ -62,11 +65,11 @@ def annotations_of(factory: Callable[..., Any]) -> dict[str, Any]:
         # A dataclass writes its __init__ itself, with the annotations of its bases as bare texts.
         if inspect.isfunction(own) and not hasattr(place, "__dataclass_fields__"):
             names |= inspect.get_annotations(own)
-        scope = vars(sys.modules.get(place.__module__, types))
+        scope = _FOR_TYPE_CHECKERS | vars(sys.modules.get(place.__module__, types))
         for name, hint in names.items():
             found.pop(name, None)
             try:
-                found[name] = eval(hint, dict(scope)) if isinstance(hint, str) else hint
+                found[name] = eval(hint, scope) if isinstance(hint, str) else hint
             except Exception:  # whatever an unresolvable annotation raises
                 continue
     known = _parameters(factory)
@@ -91,6 +94,8 @@ def _fitted(hint: Any, value: Any) -> Any:
         return next((fit for fit in fits if type(fit) is type(value)), fits[0] if fits else _REFUSED)
     if origin in (list, tuple, Sequence) and (origin is not tuple or inner[1:] == (...,)):
         return _fitted_each(origin, inner[0], value)
+    if (origin or hint) in (dict, Mapping):
+        return value if isinstance(value, Mapping) else _REFUSED
     if hint is float and type(value) in (int, float):
         return float(value) if math.isfinite(value) else _REFUSED
     if hint in (None, *_WORDS):
@@ -115,6 +120,8 @@ def _rule(hint: Any) -> str:
         return _any_of([_rule(kind) for kind in inner])
     if origin in (list, tuple, Sequence):
         return f"a list, each entry {_rule(inner[0])}"
+    if (origin or hint) in (dict, Mapping):
+        return "a table"
     return _WORDS.get(hint, f"of type {getattr(hint, '__name__', hint)}")
 
 
