@@ -3,8 +3,8 @@
     min_track: int = 100         --set metric.sync.min_track=abc
     metric.sync.min_track = 'abc': it must be a whole number.
 
-Checked are int, float, str, bool, Literal, None, unions and sequences of these, and tables; a value for anything else is
-handed on as it is. A whole number serves as a float, and a list as a tuple.
+Checked are int, float, str, bool, Literal, None, unions and sequences of these, and tables; a value for anything else
+is handed on as it is. A whole number serves as a float, and a list as a tuple.
 """
 
 from __future__ import annotations
