@@ -44,7 +44,7 @@ def generate(folder: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest
     def run(*words: str, stdin: bytes = b"") -> Done:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["lt-eval", "generate", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))  # type: ignore[type-var]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         with pytest.raises(SystemExit) as left:
             main()
         out, err = capsysbinary.readouterr()
@@ -68,11 +68,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tracks(source: Path | io.BytesIO) -> tuple[int, float]:
     """Return frames and seconds of sound."""
-    with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+    with av.open(source if isinstance(source, io.BytesIO) else str(source), "r") as container:
         frames = sum(1 for _ in container.decode(video=0))
     if isinstance(source, io.BytesIO):
         source.seek(0)
-    with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+    with av.open(source if isinstance(source, io.BytesIO) else str(source), "r") as container:
         sound = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
     return frames, sound
 

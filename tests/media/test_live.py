@@ -96,9 +96,9 @@ def test_what_is_written_can_be_read_again() -> None:
     with LiveWriter(pipe, 25.0, sample_rate_hz=16_000, crf=10) as writer:
         for frames, audio in pieces(clip.frames, clip.audio, 12):
             writer.write(frames, audio)
-    with av.open(io.BytesIO(pipe.data)) as container:
+    with av.open(io.BytesIO(pipe.data), "r") as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    with av.open(io.BytesIO(pipe.data)) as container:
+    with av.open(io.BytesIO(pipe.data), "r") as container:
         sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]) / 32768
     assert len(pictures) == 50 and len(sound) == len(clip.audio)
     assert np.abs(np.stack(pictures).astype(int) - clip.frames).mean() < 4
@@ -110,7 +110,7 @@ def test_a_chunk_has_left_but_for_two_frames_before_the_next_is_made() -> None:
     with LiveWriter(pipe, 25.0, sample_rate_hz=16_000) as writer:
         for frames, audio in pieces(clip.frames, clip.audio, 10):
             writer.write(frames, audio)
-            with av.open(io.BytesIO(pipe.data)) as container:
+            with av.open(io.BytesIO(pipe.data), "r") as container:
                 seen.put(sum(1 for _ in container.demux(video=0) if _.size))
     counts = [seen.get() for _ in range(5)]
     assert all(count >= 10 * number - 2 for number, count in enumerate(counts, 1)), counts
