@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lt_eval.errors import NoAudioError, SampleError, StoreError
 from lt_eval.fingerprint import of_plugin
 from lt_eval.judge.transcribe.given import Given
+from lt_eval.judge.transcribe.paraformer import FunASR
 from lt_eval.judge.transcribe.wer import WordErrors, total, word_errors
 from lt_eval.media.decode import read_audio
 from lt_eval.paths import cache_dir
@@ -95,7 +96,14 @@ def hear(
     """
     if isinstance(transcriber, Given):
         return Heard(tuple(map(_stated, conversations)), WordErrors())
-    cache = TranscriptCache(transcriber, name, folder)
+    try:
+        return _heard(conversations, TranscriptCache(transcriber, name, folder), progress)
+    finally:
+        if isinstance(transcriber, FunASR):
+            transcriber.close()  # its process holds a gigabyte; the next sound starts another
+
+
+def _heard(conversations: Sequence[Conversation], cache: TranscriptCache, progress: Report | None) -> Heard:
     heard: list[Conversation] = []
     problems: list[str] = []
     errors: list[WordErrors] = []

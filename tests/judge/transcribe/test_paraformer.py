@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from lt_eval.errors import UnscorableError, UsageError
+from lt_eval.judge.transcribe.hearing import hear
 from lt_eval.judge.transcribe.paraformer import OTHER_MODEL, PAPER_MODEL, FunASR
 from tests.clips import tone
+from tests.judge.talks import talk
 
 STAND_IN = """
 import os
@@ -66,6 +68,13 @@ def test_sounds_become_words_whatever_is_printed_beside(model: Path, stand_in: N
 def test_a_detector_is_used_where_given(model: Path, stand_in: None) -> None:
     with FunASR(str(model), vad=str(model)) as asr:
         assert asr.transcribe(tone(0, 0.5)) == "8000 samples vad"
+
+
+def test_the_process_ends_with_the_conversations(model: Path, stand_in: None, tmp_path: Path) -> None:
+    asr = FunASR(str(model))
+    found = hear([talk(tmp_path)], asr, folder=tmp_path / "cache")
+    assert [turn.transcript for turn in found.conversations[0].turns] == ["16000 samples whole"] * 2
+    assert asr._held == {}
 
 
 def test_a_sound_that_funasr_fails_on_fails_alone(model: Path, stand_in: None) -> None:
