@@ -54,6 +54,12 @@ class Denoiser(nn.Module):
         """Return one with weights of its own."""
         return Denoiser(self.config, copy.deepcopy(self.transformer), copy.deepcopy(self.prompts), bf16=self.bf16)
 
+    def with_weights(self, weights: dict[str, Tensor]) -> Denoiser:
+        """Return a frozen one of this shape with other weights, such as averaged ones."""
+        found = self.copied()
+        found.load_state_dict(weights)
+        return found.frozen()
+
     def frozen(self) -> Denoiser:
         """Return this one without gradients."""
         self.requires_grad_(False)

@@ -181,11 +181,6 @@ def train_dmd(
             | {"spread": spread}
         )
 
-    def averaged() -> Denoiser:
-        found = student.copied()
-        found.load_state_dict(average.weights())
-        return found.frozen()
-
     now = train(
         folder,
         options.loop,
@@ -196,12 +191,12 @@ def train_dmd(
             "average": average,
         },
         step,
-        evaluate=lambda number: evaluate(averaged()),
-        better=lambda number: keep(averaged(), number),
+        evaluate=lambda number: evaluate(student.with_weights(average.weights())),
+        better=lambda number: keep(student.with_weights(average.weights()), number),
         identity=identity,
         progress=progress,
     )
-    return averaged(), now
+    return student.with_weights(average.weights()), now
 
 
 def random_batches(pool: Batch, size: int, seed: int) -> Callable[[int], Batch]:

@@ -253,18 +253,13 @@ def train_ode(
         average.update()
         return {"loss": float(loss.detach()), "norm": norm}
 
-    def averaged() -> Denoiser:
-        found = student.copied()
-        found.load_state_dict(average.weights())
-        return found.frozen()
-
     now = train(
         folder,
         options.loop,
         {"student": student, "optimiser": optimiser, "average": average},
         step,
-        evaluate=lambda number: {"loss": held_out_ode_loss(averaged(), pairs, held_out)},
+        evaluate=lambda number: {"loss": held_out_ode_loss(student.with_weights(average.weights()), pairs, held_out)},
         identity=identity,
         progress=progress,
     )
-    return averaged(), now
+    return student.with_weights(average.weights()), now

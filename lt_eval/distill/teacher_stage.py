@@ -95,21 +95,16 @@ def train_teacher(
         loss = teacher_loss(model, batch, options, generator_of(seed, "teacher", number))
         return {"loss": float(loss.detach()), "norm": _followed(optimiser, average, loss, number)}
 
-    def averaged() -> Denoiser:
-        found = model.copied()
-        found.load_state_dict(average.weights())
-        return found.frozen()
-
     now = train(
         folder,
         options.loop,
         {"model": model, "optimiser": optimiser, "average": average},
         step,
-        evaluate=lambda number: {"loss": held_out_loss(averaged(), material, options.shift)},
+        evaluate=lambda number: {"loss": held_out_loss(model.with_weights(average.weights()), material, options.shift)},
         identity=identity,
         progress=progress,
     )
-    return averaged(), now
+    return model.with_weights(average.weights()), now
 
 
 def _followed(optimiser: Optimiser, average: Average, loss: Tensor, number: int) -> float:
