@@ -25,9 +25,9 @@ ADAM = OptimiserOptions(3e-3, clip_norm=1.0)
 
 
 def material(people: int = 6) -> Material:
-    """People who never move: what can be learnt of random portraits."""
+    """People who look alike and never move: what a handful of them teaches holds for the others."""
     clips = batch(people, frames=9)
-    latents = clips.reference.expand_as(clips.latents).numpy()[:, None].astype(np.float16)
+    latents = clips.reference[:1].expand_as(clips.latents).numpy()[:, None].astype(np.float16)
     audio = clips.audio.numpy()[:, None].astype(np.float16)
     return Material(latents, audio, clips.prompts, TalkerOptions(people=people, held_out=2, windows=1))
 
