@@ -13,14 +13,13 @@ difference is above its limit.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from peers import Comparison, compare, install, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,43 +30,9 @@ from lt_eval.paths import cache_dir
 from lt_eval.testing.fakes import toy_speech
 
 PACKAGES = ("transformers==5.16.1", "huggingface-hub==1.33.0", "tokenizers==0.23.3")
-LIMIT = 1e-4
 
 FULL = AudioConfig("wav2vec2")
 TINY = replace(FULL, hidden=32, layers=3, heads=4, ffn=64, conv_dim=24, position_kernel=16, position_groups=4)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Largest difference of one pair, and how large the values themselves are."""
-
-    name: str
-    max_abs_difference: float
-    limit: float
-    values_mean_abs: float
-    shape: tuple[int, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within its limit and the values are not degenerate."""
-        return self.max_abs_difference <= self.limit and self.values_mean_abs > 1e-2
-
-
-def compare(name: str, ours: Tensor, theirs: Tensor) -> Comparison:
-    """Return the comparison of two tensors of equal shape."""
-    if ours.shape != theirs.shape:
-        raise SystemExit(f"{name}: shapes differ, {tuple(ours.shape)} here and {tuple(theirs.shape)} there")
-    return Comparison(name, float((ours - theirs).abs().max()), LIMIT, float(theirs.abs().mean()), tuple(ours.shape))
-
-
-def install(folder: Path) -> Path:
-    """Put transformers and what it needs, torch and numpy excepted, into a folder, once."""
-    marker = folder / "installed.txt"
-    if not marker.is_file() or marker.read_text().split() != list(PACKAGES):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PACKAGES], check=True, stdout=sys.stderr)
-        marker.write_text("\n".join(PACKAGES))
-    return folder
 
 
 def published(config: AudioConfig, seed: int) -> Any:
@@ -129,16 +94,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = cache_dir() / "parity-transformers"
     parser.add_argument("--packages", type=Path, default=folder, help=f"folder for {', '.join(PACKAGES)}")
-    sys.path.append(str(install(parser.parse_args().packages)))
+    sys.path.append(str(install(parser.parse_args().packages, PACKAGES)))
     comparisons = against_transformers("tiny", TINY, 2.0) + against_transformers("wav2vec2-base", FULL, 2.0)
-    for found in comparisons:
-        print(
-            f"{'ok  ' if found.holds else 'FAIL'} {found.name:28} max abs difference {found.max_abs_difference:.2e} "
-            f"(limit {found.limit:.0e}, mean |value| {found.values_mean_abs:.3f}, {found.shape})",
-            file=sys.stderr,
-        )
-    print(json.dumps([asdict(found) for found in comparisons]))
-    return 0 if all(found.holds for found in comparisons) else 1
+    return report(comparisons)
 
 
 if __name__ == "__main__":

@@ -15,27 +15,22 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import re
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from peers import DIFFUSERS, Comparison, compare, install, report
 from torch import Tensor
 
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import TinyCodecConfig, WanCodecConfig
 from lt_eval.paths import cache_dir
-
-PACKAGES = ("diffusers==0.42.1", "huggingface-hub==1.33.0", "tqdm==4.70.1", "einops==0.8.2")
-LIMIT = 1e-4
 
 _PLACES = {
     "conv1": "quant_conv",
@@ -54,33 +49,6 @@ _PLACES = {
     "shortcut": "conv_shortcut",
 }
 """Where diffusers keeps what Wan2.1 calls otherwise."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Largest difference of one pair, how large the values are, and their time over ours where it was taken."""
-
-    name: str
-    max_abs_difference: float
-    limit: float
-    values_mean_abs: float
-    shape: tuple[int, ...]
-    time_ratio: float | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within its limit and the values are neither nothing nor all clipped to one."""
-        return self.max_abs_difference <= self.limit and self.values_mean_abs > 1e-2 and self.values_mean_abs != 1
-
-
-def install(folder: Path) -> Path:
-    """Put the public packages into a folder, once."""
-    marker = folder / "installed.txt"
-    if not marker.is_file() or marker.read_text().split() != list(PACKAGES):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PACKAGES], check=True, stdout=sys.stderr)
-        marker.write_text("\n".join(PACKAGES))
-    return folder
 
 
 def import_file(path: Path) -> ModuleType:
@@ -108,14 +76,11 @@ def seconds(function: Callable[[], object], repeats: int = 3) -> float:
     return min(taken)
 
 
-def compare(name: str, ours: Callable[[], Tensor], theirs: Callable[[], Tensor], *, timed: bool = False) -> Comparison:
+def compare_calls(
+    name: str, ours: Callable[[], Tensor], theirs: Callable[[], Tensor], *, timed: bool = False
+) -> Comparison:
     """Return the comparison of what two functions return."""
-    mine, published = ours(), theirs()
-    if mine.shape != published.shape:
-        raise SystemExit(f"{name}: shapes differ, {tuple(mine.shape)} here and {tuple(published.shape)} there")
-    difference = float((mine - published).abs().max())
-    ratio = seconds(theirs) / seconds(ours) if timed else None
-    return Comparison(name, difference, LIMIT, float(published.abs().mean()), tuple(mine.shape), ratio)
+    return compare(name, ours(), theirs(), time_ratio=seconds(theirs) / seconds(ours) if timed else None)
 
 
 def varied(codec: CausalCodec, seed: int) -> dict[str, Tensor]:
@@ -179,10 +144,10 @@ def against_wan(
     latents = normal(1, codec.latent_channels, 5, side // 8, side // 8 - 2, seed=2)
     few = latents[:, :, : max(4, (frames + 3) // 4)]
     return [
-        compare(f"{label}, picture", lambda: codec.encode(picture), lambda: encode(picture), timed=True),
-        compare(f"{label}, clip encoded", lambda: codec.encode(video), lambda: encode(video), timed=True),
-        compare(f"{label}, clip decoded", lambda: codec.decode(few), lambda: decode(few), timed=True),
-        compare(f"{label}, decoded in pieces", lambda: streamed(codec, few), lambda: decode(few)),
+        compare_calls(f"{label}, picture", lambda: codec.encode(picture), lambda: encode(picture), timed=True),
+        compare_calls(f"{label}, clip encoded", lambda: codec.encode(video), lambda: encode(video), timed=True),
+        compare_calls(f"{label}, clip decoded", lambda: codec.decode(few), lambda: decode(few), timed=True),
+        compare_calls(f"{label}, decoded in pieces", lambda: streamed(codec, few), lambda: decode(few)),
     ]
 
 
@@ -257,21 +222,21 @@ def against_taehv_file(file: Path, config: TinyCodecConfig) -> list[Comparison]:
 
     label = f"taehv.py, {config.latent_channels} channels, patch {config.patch}"
     return [
-        compare(f"{label}, clip encoded", lambda: codec.encode(video), encode, timed=True),
-        compare(f"{label}, clip decoded", lambda: codec.decode(latents), decode, timed=True),
-        compare(f"{label}, decoded in pieces", lambda: streamed(codec, latents), decode),
+        compare_calls(f"{label}, clip encoded", lambda: codec.encode(video), encode, timed=True),
+        compare_calls(f"{label}, clip decoded", lambda: codec.decode(latents), decode, timed=True),
+        compare_calls(f"{label}, decoded in pieces", lambda: streamed(codec, latents), decode),
     ]
 
 
 def main() -> int:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    packages = cache_dir() / "parity-codecs"
-    parser.add_argument("--packages", type=Path, default=packages, help=f"folder for {', '.join(PACKAGES)}")
+    packages = cache_dir() / "parity-diffusers"
+    parser.add_argument("--packages", type=Path, default=packages, help=f"folder for {', '.join(DIFFUSERS)}")
     parser.add_argument("--wan", type=Path, help="wan/modules/vae.py of a clone of Wan-Video/Wan2.1")
     parser.add_argument("--taehv", type=Path, help="taehv.py of a clone of madebyollin/taehv")
     options = parser.parse_args()
-    sys.path.append(str(install(options.packages)))
+    sys.path.append(str(install(options.packages, DIFFUSERS)))
     small, published = WanCodecConfig(dim=16), WanCodecConfig()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of public code
@@ -281,15 +246,7 @@ def main() -> int:
         if options.taehv:
             found += against_taehv_file(options.taehv, TinyCodecConfig())
             found += against_taehv_file(options.taehv, TinyCodecConfig(latent_channels=32, patch=2))
-    for one in found:
-        ratio = f", {one.time_ratio:.2f} times our processor time" if one.time_ratio else ""
-        print(
-            f"{'ok  ' if one.holds else 'FAIL'} {one.name:54} max abs difference {one.max_abs_difference:.2e} "
-            f"(limit {one.limit:.0e}, mean |value| {one.values_mean_abs:.3f}, {one.shape}){ratio}",
-            file=sys.stderr,
-        )
-    print(json.dumps([asdict(one) for one in found]))
-    return 0 if all(one.holds for one in found) else 1
+    return report(found)
 
 
 if __name__ == "__main__":

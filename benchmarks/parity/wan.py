@@ -18,16 +18,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import json
-import subprocess
 import sys
 import types
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peers import DIFFUSERS, Comparison, compare, install, report
 from torch import Tensor
 
 from lt_eval.generator.checkpoint import to_public
@@ -37,8 +35,6 @@ from lt_eval.generator.model import Transformer
 from lt_eval.generator.presets import LIVETALK_1_3B
 from lt_eval.paths import cache_dir
 
-PACKAGES = ("diffusers==0.42.1", "einops==0.8.1")
-LIMIT = 1e-4
 FRAMES, SIDE = 5, 8
 
 TINY = ModelConfig(
@@ -57,39 +53,6 @@ TINY = ModelConfig(
 """OmniAvatar's code has its audio's 10752 features and 6 // 2 - 1 audio layers from layer 2 on written in."""
 WIDE = dataclasses.replace(LIVETALK_1_3B.model, layers=2, audio_hidden=0, audio_layers=())
 """Two layers as wide as the published 1.3B model's."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Largest difference of one pair, and how large the values themselves are."""
-
-    name: str
-    max_abs_difference: float
-    limit: float
-    values_mean_abs: float
-    shape: tuple[int, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within its limit and the values are not degenerate."""
-        return self.max_abs_difference <= self.limit and self.values_mean_abs > 1e-2
-
-
-def compare(name: str, ours: Tensor, theirs: Tensor) -> Comparison:
-    """Return the comparison of two tensors of equal shape."""
-    if ours.shape != theirs.shape:
-        raise SystemExit(f"{name}: shapes differ, {tuple(ours.shape)} here and {tuple(theirs.shape)} there")
-    return Comparison(name, float((ours - theirs).abs().max()), LIMIT, float(theirs.abs().mean()), tuple(ours.shape))
-
-
-def install(folder: Path) -> Path:
-    """Put the public packages and what they need, torch excepted, into a folder, once."""
-    marker = folder / "installed.txt"
-    if not marker.is_file() or marker.read_text().split() != list(PACKAGES):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PACKAGES], check=True, stdout=sys.stderr)
-        marker.write_text("\n".join(PACKAGES))
-    return folder
 
 
 def seeded(config: ModelConfig, seed: int = 0) -> Transformer:
@@ -264,24 +227,17 @@ def main() -> int:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = cache_dir() / "parity-diffusers"
-    parser.add_argument("--packages", type=Path, default=folder, help=f"folder for {', '.join(PACKAGES)}")
+    parser.add_argument("--packages", type=Path, default=folder, help=f"folder for {', '.join(DIFFUSERS)}")
     parser.add_argument("--wan", type=Path, help="a clone of Wan-Video/Wan2.1")
     parser.add_argument("--omniavatar", type=Path, help="a clone of Omni-Avatar/OmniAvatar")
     options = parser.parse_args()
-    sys.path.append(str(install(options.packages)))
+    sys.path.append(str(install(options.packages, DIFFUSERS)))
     comparisons = against_diffusers("tiny", without_audio(TINY)) + against_diffusers("1.3B wide", WIDE)
     if options.wan:
         comparisons.append(against_wan(options.wan, without_audio(TINY)))
     if options.omniavatar:
         comparisons.append(against_omniavatar(options.omniavatar, TINY))
-    for found in comparisons:
-        print(
-            f"{'ok  ' if found.holds else 'FAIL'} {found.name:40} max abs difference {found.max_abs_difference:.2e} "
-            f"(limit {found.limit:.0e}, mean |value| {found.values_mean_abs:.3f}, {found.shape})",
-            file=sys.stderr,
-        )
-    print(json.dumps([asdict(found) for found in comparisons]))
-    return 0 if all(found.holds for found in comparisons) else 1
+    return report(comparisons)
 
 
 if __name__ == "__main__":
