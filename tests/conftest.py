@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":  # the same examples every time: new ones are looked for where somebody can act on them
+    settings.load_profile("ci")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     if not high > low:
         return [low]
     rough = (high - low) / most
+    if rough < sys.float_info.min:  # powers of ten of its size cannot be told from 0
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((m * power for m in (1, 2, 2.5, 5) if m * power >= rough * (1 - 1e-9)), 10 * power)
     first = math.ceil(low / step - 1e-9)

@@ -6,7 +6,7 @@ import statistics
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lt_eval.report.plots import distributions, quantile, ticks
@@ -16,6 +16,8 @@ finite = st.floats(-1e6, 1e6)
 
 
 @given(finite, finite)
+@example(0.0, 5e-324)
+@example(0.0, 1e-307)
 def test_ticks_are_few_even_and_inside(one: float, other: float) -> None:
     low, high = min(one, other), max(one, other)
     marks = ticks(low, high)
