@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI") == "true":  # the same examples every time: new ones are looked for where somebody can act on them
-    settings.load_profile("ci")
+with contextlib.suppress(ImportError):  # the full environment has none, nor tests that need it
+    from hypothesis import settings
+
+    settings.register_profile("ci", derandomize=True)
+    if os.environ.get("CI") == "true":  # new examples are looked for where somebody can act on them
+        settings.load_profile("ci")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
