@@ -16,13 +16,13 @@ from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.material import Batch
 from lt_eval.generator.conditions import Conditions
 from lt_eval.generator.sampler import (
-    TIMESTEPS,
     add_noise,
     anchor,
     clean_from_velocity,
     clean_pass,
     draw_noise,
     schedule,
+    timestep_of,
 )
 
 
@@ -68,7 +68,7 @@ def rollout(
         sigma = plan.sigmas[exit_step]
         with student.precision():
             if torch.is_grad_enabled():  # projected here, so that gradients reach what projects
-                timestep = torch.full((len(batch.prompts), 1), sigma * TIMESTEPS)
+                timestep = torch.full((len(batch.prompts), 1), timestep_of(sigma, stream))
                 told = Conditions(batch.reference, student.read(batch.prompts), heard)
                 velocity = model.step(x, timestep, told, cache).float()
             else:
