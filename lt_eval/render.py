@@ -6,6 +6,7 @@ when all are there, so that no generator works on, uncounted, while its frames a
 
 from __future__ import annotations
 
+import glob
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -195,7 +196,7 @@ def render_in(host: Host, identity: str, dataset: str, method: str, dialogue: Di
     except UnscorableError as error:
         row = _failed(empty, out, error.code, f"{dialogue.id}: {error}")
     if row.failure is not None:
-        for partial in out.parent.glob(f".{out.name}.*.partial"):  # left by a process that was ended
+        for partial in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):  # left by a process that was ended
             partial.unlink(missing_ok=True)
     return row
 

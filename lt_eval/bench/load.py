@@ -16,7 +16,7 @@ import numpy as np
 
 from lt_eval.bench import viewing
 from lt_eval.bench.timing import Timeline, listen
-from lt_eval.bench.work import Drive, Tell, conditions_of
+from lt_eval.bench.work import Drive, Tell, block_frames, conditions_of
 from lt_eval.errors import SpecError
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ class _Crowd:
         if timeline is None:
             return Served(start_s, end_s, None, 0, 0.0, failure)
         seen = viewing.watch(timeline.arrivals, self._fps, self._buffer_s)
-        return Served(start_s, end_s, viewing.first_frame_s(timeline), seen.stalls, seen.stall_s, failure)
+        first_s = viewing.first_frame_s(timeline, block_frames(self._generator))
+        return Served(start_s, end_s, first_s, seen.stalls, seen.stall_s, failure)
 
     def wait(self, until_s: float, tell: Tell) -> None:
         """Wait until all are over, at most until `until_s`; pass on signs of life of the sessions, not our own."""
@@ -171,7 +172,10 @@ def serve(
         playback_fps: of the viewers.
         buffer_s: of the viewers.
     """
-    given = [conditions_of(drive, index, generator.sample_rate) for index in range(len(starts))]
+    given = []
+    for index in range(len(starts)):
+        given.append(conditions_of(drive, index, generator.sample_rate))
+        tell("conditions")
     crowd = _Crowd(generator, replace(drive, pace="realtime"), playback_fps, buffer_s, given)
     crowd.start(starts)
     try:

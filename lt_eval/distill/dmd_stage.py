@@ -1,7 +1,8 @@
 """On-policy distribution matching: the student's own clips, judged by a frozen teacher and a critic that follows it.
 
 LiveTalk section 3.1, equations 2 and 3, and Table 4. A step is a critic update; every `ratio`-th, after a warm-up of
-the critic, the student is updated too, as the paper's step counts are read (its code counts so).
+the critic, the student is updated too, as the paper's step counts are read (its code counts so). In such a step the
+critic learns from the clips that the student was just updated with; released code makes new ones, at twice the cost.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def student_loss(
     with torch.no_grad():
         fake = losses.clean_of(noisy, critic.velocity(noisy, sigma, critic.conditions(batch)), sigma)
         real = losses.clean_of(noisy, teacher_velocity(teacher, noisy, sigma, batch, options.teacher_guidance), sigma)
-    gradient = losses.dmd_gradient(generated, fake, real)
-    return losses.dmd_loss(generated, gradient, after_first(*sigma.shape))
+    mask = after_first(*sigma.shape)
+    return losses.dmd_loss(generated, losses.dmd_gradient(generated, fake, real, mask), mask)
 
 
 @torch.no_grad()
@@ -192,6 +193,7 @@ def train_dmd(
         },
         step,
         evaluate=lambda number: evaluate(student.with_weights(average.weights())),
+        before=True,
         better=lambda number: keep(student.with_weights(average.weights()), number),
         identity=identity,
         progress=progress,

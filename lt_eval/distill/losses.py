@@ -82,7 +82,7 @@ def ode_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> T
     return _mean_square(predicted - target, mask)
 
 
-def dmd_gradient(generated: Tensor, critic: Tensor, teacher: Tensor) -> Tensor:
+def dmd_gradient(generated: Tensor, critic: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the normalised gradient of equation 2 with respect to the student's output.
 
     The difference of scores s_critic - s_teacher is (1 - sigma) / sigma^2 times (critic - teacher), both as clean
@@ -92,12 +92,19 @@ def dmd_gradient(generated: Tensor, critic: Tensor, teacher: Tensor) -> Tensor:
         generated: x_0 of the student, [B, C, F, h, w].
         critic: clean prediction of the critic from the noised x_0.
         teacher: clean prediction of the teacher, guided, from the same noised x_0.
+        mask: float or bool [B, F], 1 where a latent frame counts in the mean distance; None counts all. Where a frame
+            is given, a network's prediction of it means nothing, and must not scale the others.
 
     Returns:
         [B, C, F, h, w], no gradient attached; what is not finite is 0.
     """
     with torch.no_grad():
-        distance = (generated - teacher).abs().mean(dim=tuple(range(1, generated.dim())), keepdim=True)
+        apart, dims = (generated - teacher).abs(), tuple(range(1, generated.dim()))
+        if mask is None:
+            distance = apart.mean(dim=dims, keepdim=True)
+        else:
+            weight = expand(mask.to(apart.dtype), apart).expand_as(apart)
+            distance = (apart * weight).sum(dim=dims, keepdim=True) / weight.sum(dim=dims, keepdim=True).clamp_min(1)
         return torch.nan_to_num((critic - teacher) / distance, nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -11,7 +11,6 @@ The codec is causal, so the latent of a window's first frame is that of a portra
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lt_eval.distill.folders import journal, note, only_writer
 from lt_eval.distill.pictures import to_video
-from lt_eval.distill.talkers import TalkerOptions, draw
+from lt_eval.distill.talkers import TalkerOptions, draw, drawing
 from lt_eval.generator.audio_windows import create_audio_encoder, latent_features
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.timeline import Timeline
@@ -113,39 +113,52 @@ def make_material(
         codec_hash: of its weights; material of another codec lies elsewhere.
         folder: below which it is kept.
         progress: told (people done, people in all).
+
+    Raises:
+        RunBusyError: another process is making it.
     """
-    key = key_of("material-1", dataclasses.asdict(options), dataclasses.asdict(config.audio), codec_hash)
+    key = key_of(
+        "material-2", drawing(), dataclasses.asdict(options), dataclasses.asdict(config.audio), config.fps, codec_hash
+    )
     home = folder / f"material-{key[:12]}"
-    frames, side = latent_frames(options), options.size // codec.spatial
-    shapes = {
-        "latents": (options.people, options.windows, codec.latent_channels, frames, side, side),
-        "audio": (options.people, options.windows, frames, config.audio.latent_dim),
-    }
-    home.mkdir(parents=True, exist_ok=True)
     if not (home / "people.json").is_file():
-        done = home / "done.jsonl"
-        finished = len(done.read_text().splitlines()) if done.is_file() else 0
-        mode = "r+" if finished else "w+"
-        maps = {
-            name: np.lib.format.open_memmap(home / f"{name}.npy", mode, np.float16, shape)
-            for name, shape in shapes.items()
-        }
-        for person in range(finished, options.people):
-            for number in range(options.windows):
-                window = draw(options, person, number)
-                maps["latents"][person, number] = codec.encode(to_video(window.frames[None]))[0].numpy()
-                maps["audio"][person, number] = audio_of(config, window.audio, frames).numpy()
-                prompt = window.prompt
-            for part in maps.values():
-                part.flush()
-            with done.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(prompt) + "\n")
-            progress(person + 1, options.people)
-        prompts = [json.loads(line) for line in done.read_text(encoding="utf-8").splitlines()]
-        write_json(home / "people.json", {"prompts": prompts, "codec": codec_hash})
+        with only_writer(home):
+            _fill(options, config, codec, home, progress)
+            prompts = journal(home / "done.jsonl")
+            write_json(home / "people.json", {"prompts": prompts, "codec": codec_hash})
     return Material(
         np.load(home / "latents.npy", mmap_mode="r"),
         np.load(home / "audio.npy", mmap_mode="r"),
         tuple(read_json(home / "people.json")["prompts"]),
         options,
     )
+
+
+def _fill(
+    options: TalkerOptions,
+    config: GeneratorConfig,
+    codec: CausalCodec,
+    home: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write everybody into files of their final size; a person counts once their prompt is in the journal."""
+    frames, side = latent_frames(options), options.size // codec.spatial
+    shapes = {
+        "latents": (options.people, options.windows, codec.latent_channels, frames, side, side),
+        "audio": (options.people, options.windows, frames, config.audio.latent_dim),
+    }
+    finished = len(journal(home / "done.jsonl"))
+    maps = {
+        name: np.lib.format.open_memmap(home / f"{name}.npy", "r+" if finished else "w+", np.float16, shape)
+        for name, shape in shapes.items()
+    }
+    for person in range(finished, options.people):
+        for number in range(options.windows):
+            window = draw(options, person, number)
+            maps["latents"][person, number] = codec.encode(to_video(window.frames[None]))[0].numpy()
+            maps["audio"][person, number] = audio_of(config, window.audio, frames).numpy()
+            prompt = window.prompt
+        for part in maps.values():
+            part.flush()
+        note(home / "done.jsonl", [prompt])
+        progress(person + 1, options.people)

@@ -8,7 +8,6 @@ its stream.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,10 @@ from torch import Tensor
 
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first
+from lt_eval.distill.folders import journal, note
 from lt_eval.distill.material import Batch
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
+from lt_eval.errors import StoreError
 from lt_eval.generator.sampler import Guidance, sample_sequence, shifted_sigmas
 from lt_eval.store import read_json, write_json
 
@@ -106,6 +107,7 @@ def make_pairs(
     folder: Path,
     *,
     seed: int = 0,
+    identity: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pairs:
     """Make trajectories, or continue, or return what is there.
@@ -118,58 +120,81 @@ def make_pairs(
         count: how many in all.
         folder: of these pairs alone.
         seed: of the starting noise, which depends on the trajectory's number.
+        identity: hash of teacher, conditions and options; trajectories of another are neither continued nor returned.
         progress: told (done, in all).
 
     Raises:
         ValueError: the teacher's steps do not meet the student's noise levels.
+        StoreError: the folder holds trajectories of another teacher or of other conditions.
     """
     stream = teacher.config.stream
     if options.trajectory_steps % stream.steps:
         raise ValueError(
             f"{options.trajectory_steps} trajectory steps are no multiple of the student's {stream.steps}."
         )
-    every = options.trajectory_steps // stream.steps
-    keep = [every * step for step in range(stream.steps)]
-    sigmas = (*shifted_sigmas(stream.steps, stream.shift), 0.0)
     folder.mkdir(parents=True, exist_ok=True)
+    made_from = folder / "made_from.json"
+    if made_from.is_file() and read_json(made_from) != {"identity": identity, "count": count}:
+        raise StoreError(
+            f"{folder}: holds trajectories of another teacher or of other conditions. Delete that folder to make new "
+            "ones, and ode/ and dmd/ beside it, which came from them."
+        )
     if not (folder / "pairs.json").is_file():
-        done_file = folder / "done.jsonl"
-        done = [json.loads(line) for line in done_file.read_text().splitlines()] if done_file.is_file() else []
-        example = batches(0, 1)
-        shapes = {
-            "states": (count, len(keep) + 1, *example.latents.shape[1:]),
-            "reference": (count, *example.reference.shape[1:]),
-            "audio": (count, *example.audio.shape[1:]),
-        }
-        maps = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if done else "w+", np.float16, shape)
-            for name, shape in shapes.items()
-        }
-        while len(done) < count:
-            first = len(done)
-            batch = batches(first, min(options.batch, count - first))
-            states = _walk(
-                teacher,
-                options,
-                batch,
-                keep,
-                [generator_of(seed, "pair", first + n) for n in range(len(batch.prompts))],
-            )
-            stop = first + len(batch.prompts)
-            maps["states"][first:stop] = states.transpose(0, 1).numpy()
-            maps["reference"][first:stop], maps["audio"][first:stop] = batch.reference.numpy(), batch.audio.numpy()
-            for part in maps.values():
-                part.flush()
-            with done_file.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(prompt) + "\n" for prompt in batch.prompts)
-            done += batch.prompts
-            progress(stop, count)
-        write_json(folder / "pairs.json", {"prompts": done, "sigmas": sigmas, "options": dataclasses.asdict(options)})
+        if not made_from.is_file():
+            write_json(made_from, {"identity": identity, "count": count})
+        prompts = _fill(teacher, options, batches, count, folder, seed, progress)
+        sigmas = (*shifted_sigmas(stream.steps, stream.shift), 0.0)
+        write_json(
+            folder / "pairs.json", {"prompts": prompts, "sigmas": sigmas, "options": dataclasses.asdict(options)}
+        )
     kept = read_json(folder / "pairs.json")
     states, reference, audio = (
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("states", "reference", "audio")
     )
     return Pairs(states, reference, audio, tuple(kept["prompts"]), tuple(kept["sigmas"]))
+
+
+def _fill(
+    teacher: Denoiser,
+    options: PairOptions,
+    batches: Callable[[int, int], Batch],
+    count: int,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Write trajectories into files of their final size, a batch at a time; return the prompts of all.
+
+    A batch counts once its prompts are a line of the journal, after its numbers. One that was cut off is made again
+    whole: products of a batch of another size may round otherwise.
+    """
+    every = options.trajectory_steps // teacher.config.stream.steps
+    keep = [every * step for step in range(teacher.config.stream.steps)]
+    done: list[str] = [prompt for line in journal(folder / "done.jsonl") for prompt in line]
+    example = batches(0, 1)
+    shapes = {
+        "states": (count, len(keep) + 1, *example.latents.shape[1:]),
+        "reference": (count, *example.reference.shape[1:]),
+        "audio": (count, *example.audio.shape[1:]),
+    }
+    maps = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if done else "w+", np.float16, shape)
+        for name, shape in shapes.items()
+    }
+    while len(done) < count:
+        first = len(done)
+        batch = batches(first, min(options.batch, count - first))
+        stop = first + len(batch.prompts)
+        noise = [generator_of(seed, "pair", number) for number in range(first, stop)]
+        states = _walk(teacher, options, batch, keep, noise)  # [k + 1, B, C, F, h, w]
+        maps["states"][first:stop] = states.transpose(0, 1).numpy()
+        maps["reference"][first:stop], maps["audio"][first:stop] = batch.reference.numpy(), batch.audio.numpy()
+        for part in maps.values():
+            part.flush()
+        note(folder / "done.jsonl", [batch.prompts])
+        done += batch.prompts
+        progress(stop, count)
+    return done
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.teacher_stage import TeacherOptions
 from lt_eval.distill.training import LoopOptions, OptimiserOptions
 from lt_eval.errors import SpecError
-from lt_eval.generator.config import GeneratorConfig
+from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.presets import changed, configure
 from lt_eval.registry import suggestion
 from lt_eval.spec import read_toml
@@ -96,6 +96,9 @@ LIVETALK = replace(
     MINI,
     name="livetalk",
     preset="livetalk",
+    material=replace(MINI.material, size=512, fps=16.0),
+    conditions=replace(MINI.conditions, people=replace(MINI.conditions.people, size=512, fps=16.0)),
+    codec=replace(MINI.codec, people=replace(MINI.codec.people, size=512, fps=16.0)),
     ode=OdeOptions(LoopOptions(20_000, evaluate_every=1000), OptimiserOptions(4e-5), batch=64),
     dmd=DmdOptions(
         LoopOptions(1000, evaluate_every=50),
@@ -123,8 +126,60 @@ def build(tables: Mapping[str, Any]) -> Recipe:
     if not isinstance(generator, Mapping):
         raise SpecError(f"generator = {generator!r}: a table [generator] of changes to the preset is needed.")
     recipe: Recipe = replace(changed(BASES[base], tables, what="A recipe"), generator=generator)
-    recipe.config()
+    check(recipe)
     return recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse values that do not go together before hours are spent on them.
+
+    Raises:
+        SpecError: names both values.
+    """
+    config = recipe.config()
+    drawn = {
+        "material": recipe.material,
+        "conditions.people": recipe.conditions.people,
+        "codec.people": recipe.codec.people,
+    }
+    for name, people in drawn.items():
+        if (people.size, people.fps) != (config.size, config.fps):
+            raise SpecError(
+                f"{name} is drawn at {people.size} pixels and {people.fps:g} fps, and the generator makes "
+                f"{config.size} pixels at {config.fps:g} fps; they must be equal. Set {name}.size and {name}.fps."
+            )
+    least = (
+        ("material.windows", recipe.material.windows, 1),
+        ("material.held_out", recipe.material.held_out, 1),
+        ("material.people", recipe.material.people, recipe.material.held_out + 1),
+        ("codec.people.held_out", recipe.codec.people.held_out, 1),
+        ("codec.people.people", recipe.codec.people.people, recipe.codec.people.held_out + 1),
+        ("codec.pieces.pieces", recipe.codec.pieces.pieces, 1),
+        ("held_out_people", recipe.held_out_people, 1),
+        ("ode.held_out", recipe.ode.held_out, 1),
+        ("conditions.pairs", recipe.conditions.pairs, recipe.ode.held_out + 1),
+        ("pairs.batch", recipe.pairs.batch, 1),
+        ("dmd.ratio", recipe.dmd.ratio, 1),
+        ("dmd.critic_warmup", recipe.dmd.critic_warmup, 0),
+    )  # fmt: skip
+    for name, value, lowest in least:
+        if value < lowest:
+            raise SpecError(f"{name} is {value}; with the other values of this recipe it must be at least {lowest}.")
+    for name, frames in (
+        ("material.frames", recipe.material.frames),
+        ("codec.pieces.frames", recipe.codec.pieces.frames),
+    ):
+        if frames < 1 or frames % VIDEO_FRAMES_PER_LATENT != 1:
+            raise SpecError(f"{name} is {frames}; a causal codec takes 1, 5, 9 ... 4 k + 1 frames.")
+    if recipe.codec.crop > config.size or recipe.codec.crop % config.codec.spatial:
+        raise SpecError(
+            f"codec.crop is {recipe.codec.crop}; it must be a multiple of {config.codec.spatial} up to {config.size}."
+        )
+    if recipe.pairs.trajectory_steps < 1 or recipe.pairs.trajectory_steps % config.stream.steps:
+        raise SpecError(
+            f"pairs.trajectory_steps is {recipe.pairs.trajectory_steps}; it must be a multiple of the student's "
+            f"{config.stream.steps} steps, whose noise levels lie on the trajectory."
+        )
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -34,11 +34,13 @@ from lt_eval.distill.conditions import (
 )
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
+from lt_eval.distill.folders import only_writer
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
 from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
 from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
 from lt_eval.distill.recipe import Recipe, facts
+from lt_eval.distill.talkers import drawing
 from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
@@ -124,8 +126,9 @@ def run_stage(stage: str, shop: Workshop) -> str:
     }
     if stage not in steps:
         raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
-    shop.claim()
-    return steps[stage](shop)
+    with only_writer(shop.out):
+        shop.claim()
+        return steps[stage](shop)
 
 
 # Conditions ----------------------------------------------------------------------------------------------------------
@@ -184,12 +187,41 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     return Batch(zeros, reference, torch.stack(sounds), tuple(condition.prompt for condition in conditions))
 
 
-def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
-    """Return as many conditions as there are trajectories, curated or not as the recipe says; repeated where few."""
-    options = shop.recipe.conditions
+def chosen_conditions(shop: Workshop) -> list[Condition]:
+    """Return a condition for each trajectory, curated or not as the recipe says.
+
+    Where they are few, those that are trained on repeat. The last trajectories, which are only measured on, have
+    conditions that none of the others has.
+
+    Raises:
+        SpecError: there are too few for both.
+    """
+    recipe, options = shop.recipe, shop.recipe.conditions
     folder = shop.made("conditions", f"{'kept' if options.curated else 'found'}/conditions.jsonl").parent
-    known = list(read_conditions(folder))
-    return encode_conditions([known[number % len(known)] for number in range(options.pairs)], shop, codec)
+    known, apart = list(read_conditions(folder)), recipe.ode.held_out
+    if len(known) <= apart:
+        raise SpecError(
+            f"{len(known)} conditions, and {apart} of them are held out (ode.held_out): there must be more. Raise "
+            "conditions.people.people, or hold out fewer."
+        )
+    trained = known[: len(known) - apart]
+    return [trained[number % len(trained)] for number in range(options.pairs - apart)] + known[len(trained) :]
+
+
+def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
+    """Return the conditions of all trajectories as networks take them."""
+    return encode_conditions(chosen_conditions(shop), shop, codec)
+
+
+def _conditions_hash(shop: Workshop) -> str:
+    """Return a hash of what trajectories and DMD are conditioned on: another curation is another one."""
+    return key_of(
+        drawing(),
+        [
+            (c.id, fingerprint.of_file(c.portrait), c.prompt, fingerprint.of_file(c.speech), c.seed)
+            for c in chosen_conditions(shop)
+        ],
+    )
 
 
 # Networks ------------------------------------------------------------------------------------------------------------
@@ -272,8 +304,14 @@ def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
         recipe.conditions.pairs,
         shop.out / "pairs",
         seed=recipe.seed,
+        identity=_pairs_hash(shop),
         progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
     )
+
+
+def _pairs_hash(shop: Workshop) -> str:
+    teacher = fingerprint.of_file(shop.made("teacher", "teacher.safetensors"))
+    return key_of("pairs", facts(shop.recipe)["pairs"], teacher, _conditions_hash(shop), shop.recipe.seed)
 
 
 def run_ode(shop: Workshop) -> str:
@@ -286,7 +324,7 @@ def run_ode(shop: Workshop) -> str:
         _pairs(shop, codec),
         shop.out / "ode",
         seed=recipe.seed,
-        identity=key_of("ode", facts(recipe), codec_hash),
+        identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop)),
         progress=shop.report("ode-init"),
     )
     _save(shop, student, codec, "ode", "student.safetensors", torch.float32)
@@ -318,7 +356,13 @@ def run_dmd(shop: Workshop) -> str:
         evaluate=lambda model: measure_student(model, codec, watched, folder / "made", seed=recipe.seed),
         keep=keep,
         seed=recipe.seed,
-        identity=key_of("dmd", facts(recipe), codec_hash),
+        identity=key_of(
+            "dmd",
+            facts(recipe),
+            codec_hash,
+            _pairs_hash(shop),
+            fingerprint.of_file(shop.made("ode", "student.safetensors")),
+        ),
         progress=shop.report("dmd"),
     )
     best = min(now.held_out, key=lambda pair: pair[1])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lt_eval import fingerprint
 from lt_eval.records import SAMPLE_RATE_HZ
-from lt_eval.store import atomic_write
+from lt_eval.store import atomic_write, key_of
 from lt_eval.synthetic.talker import perform
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ class Window(NamedTuple):
     boxes: tuple[Box, ...]
 
 
+@functools.cache
+def drawing() -> str:
+    """Return the hash of the code that draws and speaks: what it made before it was changed is not used again."""
+    import lt_eval.synthetic
+
+    home = Path(str(lt_eval.synthetic.__file__)).parent
+    return key_of([fingerprint.of_file(path) for path in sorted(home.glob("*.py"))])[:8]
+
+
 @functools.lru_cache(maxsize=8)
 def _performance(seed: int, seconds: float, size: int, fps: float) -> Performance:
     return perform(seed, seconds, size, fps)
@@ -116,6 +126,7 @@ def pieces(
     """
     name = (
         f"pieces-{options.first_seed}-{options.people}-{options.size}-{options.fps:g}-{wanted.pieces}x{wanted.frames}"
+        f"-{drawing()}"
     )
     path = folder / f"{name}.npy"
     if not path.is_file():

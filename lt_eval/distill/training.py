@@ -212,6 +212,7 @@ def train(
     evaluate: Callable[[int], Log] | None = None,
     criterion: str = "loss",
     better: Callable[[int], None] | None = None,
+    before: bool = False,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Progressed:
@@ -225,6 +226,7 @@ def train(
         evaluate: measures after n steps, without changing anything.
         criterion: key of `evaluate`'s result that is held out for convergence; lower is better.
         better: called after n steps when the criterion was the lowest so far, to keep those weights.
+        before: whether `evaluate` is also asked before the first step.
         identity: hash of the recipe; a folder of another is not continued.
         progress: told (done, in all, what is new).
 
@@ -235,6 +237,20 @@ def train(
     now = _resume(folder, state, identity)
     log = _LogFile(folder / "log.jsonl", now.step)
     values: Log = {}
+
+    def hold_out() -> None:
+        assert evaluate is not None
+        measured = evaluate(now.step)
+        log.write({"step": now.step, "held_out": dict(measured)})
+        lowest = min((value for _, value in now.held_out), default=math.inf)
+        now.held_out.append((now.step, measured[criterion]))
+        if better is not None and measured[criterion] < lowest:
+            better(now.step)
+
+    if before and evaluate is not None and now.step == 0:
+        mark = time.perf_counter()
+        hold_out()
+        now.seconds += time.perf_counter() - mark
     while not now.reason:
         mark = time.perf_counter()
         if now.step < options.steps:
@@ -244,12 +260,7 @@ def train(
                 log.write({"step": now.step, **values})
         last = now.step >= options.steps
         if evaluate is not None and (last or _due(now.step, options.evaluate_every)):
-            measured = evaluate(now.step)
-            log.write({"step": now.step, "held_out": dict(measured)})
-            lowest = min((value for _, value in now.held_out), default=math.inf)
-            now.held_out.append((now.step, measured[criterion]))
-            if better is not None and measured[criterion] < lowest:
-                better(now.step)
+            hold_out()
             if converged([value for _, value in now.held_out], options.patience, options.tolerance):
                 now.reason = "converged"
         now.reason = now.reason or ("steps" if last else "")

@@ -183,7 +183,9 @@ def checked_audio(samples: object) -> Audio:
         )
     if given.dtype.kind in "iu":
         raise ConditionError(f"audio is {given.dtype}. It must be float32 in -1..1: divide 16-bit samples by 32768.")
-    if not np.isfinite(given).all():
-        bad = int(np.flatnonzero(~np.isfinite(given))[0])
+    with np.errstate(over="ignore"):
+        samples = given.astype(np.float32, copy=True)
+    if not np.isfinite(samples).all():
+        bad = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise ConditionError(f"audio sample {bad} of a chunk is {given[bad]}. Every sample must be a finite number.")
-    return given.astype(np.float32, copy=True)
+    return samples

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lt_eval.errors import ConditionError
 from lt_eval.generator.audio_windows import checked_audio
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from lt_eval.generator.stream import Stream
     from lt_eval.records import Audio, Frames
+
+T = TypeVar("T")
 
 BLOCKS_AHEAD = 1
 """Blocks of latents that may wait for the decoder."""
@@ -126,21 +128,27 @@ class Turn:
 
     def _read(self) -> None:
         """Speech to chunks of audio."""
-        source = iter(self._speech)
+        source = self._foreign(lambda: iter(self._speech))
+        if source is None:
+            return
         try:
             while (chunk := self._next_chunk(source)) is not None:
                 samples = checked_audio(chunk)
                 if not self._audio.put(samples, len(samples)):
                     return
         finally:
-            if isinstance(source, Generator):
-                source.close()
             self._audio.close()
+            if isinstance(source, Generator):
+                self._foreign(source.close, always=True)
 
     def _next_chunk(self, source: Iterator[Audio]) -> Audio | None:
+        return self._foreign(lambda: next(source, None))
+
+    def _foreign(self, call: Callable[[], T], *, always: bool = False) -> T | None:
+        """Return what the source of speech answers, for which nobody who closes waits long; None once we close."""
         self._reading = True
         try:
-            return None if self._closing.is_set() else next(source, None)
+            return None if self._closing.is_set() and not always else call()
         finally:
             self._reading = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from lt_eval.bench.load import Served, find_most, most_at_once, serve, staggered, start_times, summary_of
 from lt_eval.bench.work import Drive
 from lt_eval.errors import SpecError
+from lt_eval.records import Audio, Frames
 from tests.bench.odd import Odd, Paced
 
 DRIVE = Drive(seconds=1.0, size=16, kind="noise")
@@ -26,6 +28,20 @@ def test_sessions_of_an_idle_machine_are_sustained_and_leave_no_thread() -> None
     assert [one.start_s for one in served] == pytest.approx([0.0, 0.1, 0.2], abs=0.5)
     assert all(one.end_s - one.start_s >= 1.0 for one in served)
     assert alive() == []
+
+
+def test_latency_counts_from_the_audio_of_the_first_block_as_in_a_bench() -> None:
+    """The block of 0.2 s comes in pieces of 0.04 s, each at once: what the first piece waits for is no latency."""
+
+    class Pieces(Paced):
+        block_frames = (5, 5)
+
+        def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+            for block in super().speak(speech, text=text):
+                yield from np.split(block, len(block))
+
+    (one,) = serve(Pieces(work_s=0.0), lambda _: None, DRIVE, [0.0], 25.0, 0.8)
+    assert one.first_frame_s is not None and -0.01 < one.first_frame_s < 0.1
 
 
 def test_sessions_that_wait_for_each_other_freeze() -> None:
@@ -60,6 +76,7 @@ def test_a_session_that_does_not_stop_is_a_failure_and_not_a_wait(monkeypatch: p
 def test_only_sessions_give_signs_of_life() -> None:
     told: list[str] = []
     serve(Paced(work_s=0.0), told.append, DRIVE, [0.0], 25.0, 0.4)
+    assert told.pop(0) == "conditions"
     assert 1 <= len(told) <= 8  # five chunks, the opening and the end; not one for every look
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +12,82 @@ import torch
 
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first, dropped
-from lt_eval.distill.dmd_stage import DmdOptions, critic_loss, random_batches, student_loss, train_dmd
+from lt_eval.distill.dmd_stage import (
+    DmdOptions,
+    critic_loss,
+    random_batches,
+    student_loss,
+    teacher_velocity,
+    train_dmd,
+)
 from lt_eval.distill.material import Batch, Material
 from lt_eval.distill.ode_stage import OdeOptions, PairOptions, Pairs, make_pairs, ode_batch_loss, train_ode
 from lt_eval.distill.rollout import rollout
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.teacher_stage import TeacherOptions, held_out_loss, train_teacher
 from lt_eval.distill.training import LoopOptions, OptimiserOptions, generator_of, read_log
+from lt_eval.errors import StoreError
 from tests.distill.nano import CONFIG, batch, denoiser
 
 FEW = LoopOptions(6, log_every=1, checkpoint_every=2, evaluate_every=3)
 ADAM = OptimiserOptions(3e-3, clip_norm=1.0)
+
+
+def test_the_ema_begins_with_the_first_update_of_the_student_from_its_step_on() -> None:
+    """Table 4: from step 200. The student is updated at steps 20, 25 ... (from 0): at 200 for the 37th time."""
+    options = DmdOptions()
+    updates = [step for step in range(301) if options.updates_student(step)]
+    assert options.student_updates(200) == sum(step < 200 for step in updates) == 36
+    assert updates[options.student_updates(options.ema_from)] == 200
+    assert replace(options, critic_warmup=300).student_updates(200) == 0
+
+
+def test_dmd_exits_at_every_step_and_keeps_averaged_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lt_eval.distill import dmd_stage
+
+    exits: list[int] = []
+
+    def noting(*given: Any, exit_step: int, **more: Any) -> torch.Tensor:
+        exits.append(exit_step)
+        return rollout(*given, exit_step=exit_step, **more)
+
+    monkeypatch.setattr(dmd_stage, "rollout", noting)
+    loop = LoopOptions(12, evaluate_every=12)
+    options = DmdOptions(loop, ADAM, ADAM, ratio=1, critic_warmup=0, ema_from=0, ema=0.9, batch=1, bf16=False)
+    student, kept, loss = denoiser(2), [], iter((2.0, 1.0))
+    last, _ = train_dmd(
+        student,
+        denoiser(1).frozen(),
+        denoiser(1),
+        options,
+        random_batches(batch(2, frames=3), 1, 0),
+        tmp_path,
+        evaluate=lambda model: {"loss": next(loss)},
+        keep=lambda model, step: kept.append(weights(model)),
+    )
+    assert set(exits) == {0, 1, 2, 3}
+    assert all(torch.equal(kept[-1][name], value) for name, value in weights(last).items())
+    assert not torch.equal(kept[-1]["transformer.head.head.weight"], student.transformer.head.head.weight)
+
+
+def test_held_out_trajectories_are_never_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked = pairs(tmp_path / "pairs"), set[int]()
+    whole = Pairs.batch
+
+    def noting(self: Pairs, which: Any) -> Any:
+        asked.update(which)
+        return whole(self, which)
+
+    monkeypatch.setattr(Pairs, "batch", noting)
+    options = OdeOptions(LoopOptions(6, evaluate_every=0), ADAM, batch=8, held_out=3, bf16=False)
+    train_ode(
+        denoiser(2), options, found, tmp_path / "ode", progress=lambda done, total, what: done == 5 and asked.clear()
+    )  # of the last step and its measurement alone
+    assert {5, 6, 7} <= asked
+    asked.clear()
+    monkeypatch.setattr("lt_eval.distill.ode_stage.held_out_ode_loss", lambda *_: 0.0)
+    train_ode(denoiser(2), options, found, tmp_path / "again")
+    assert asked and asked <= set(range(5))
 
 
 def material(people: int = 6) -> Material:
@@ -89,6 +155,61 @@ def test_trajectories_end_where_they_should_and_do_not_depend_on_interruption(tm
     assert again.prompts == whole.prompts
 
 
+def test_trajectories_cut_off_in_the_journal_are_made_again(tmp_path: Path) -> None:
+    whole = pairs(tmp_path / "a")
+    broken = pairs(tmp_path / "b") and tmp_path / "b"
+    (broken / "pairs.json").unlink()
+    lines = (broken / "done.jsonl").read_bytes()
+    (broken / "done.jsonl").write_bytes(lines[: lines.index(b"\n") + 5])  # the second batch was being written
+    states = np.load(broken / "states.npy", mmap_mode="r+")
+    states[3:] = 0.0
+    states.flush()
+    again = pairs(broken)
+    np.testing.assert_array_equal(again.states, whole.states)
+    assert again.prompts == whole.prompts and (broken / "done.jsonl").read_bytes() == lines
+
+
+def test_trajectories_of_another_teacher_or_other_conditions_are_not_taken_for_these(tmp_path: Path) -> None:
+    pool, options = batch(3, frames=9), PairOptions(trajectory_steps=4, batch=3)
+
+    def make(identity: str, count: int = 3) -> Pairs:
+        teacher = denoiser(5).frozen()
+        return make_pairs(teacher, options, lambda a, n: pool.part(range(a, a + n)), count, tmp_path, identity=identity)
+
+    assert len(make("one")) == len(make("one")) == 3
+    for identity, count in (("another", 3), ("one", 2)):
+        with pytest.raises(StoreError, match="of another teacher or of other conditions"):
+            make(identity, count)
+    (tmp_path / "pairs.json").unlink()
+    with pytest.raises(StoreError, match="of another teacher"):  # nor continued
+        make("another")
+
+
+def test_trajectories_follow_the_guided_teacher(tmp_path: Path) -> None:
+    pool = batch(2, frames=6)
+
+    def ends(guidance: float) -> np.ndarray[Any, Any]:
+        options = PairOptions(trajectory_steps=4, guidance=guidance, batch=2)
+        folder = tmp_path / f"{guidance}"
+        return np.asarray(
+            make_pairs(denoiser(5).frozen(), options, lambda a, n: pool.part(range(a, a + n)), 2, folder).states[:, -1]
+        )
+
+    assert np.abs(ends(1.0) - ends(4.0)).max() > 1e-3
+
+
+def test_the_teachers_guidance_moves_prompt_and_audio_alike() -> None:
+    clips, teacher = batch(2, frames=6), denoiser(1).frozen()
+    sigma, noisy = torch.full((2, 6), 0.5), torch.randn(clips.latents.shape, generator=generator_of(0, "n", 0))
+    noisy[:, :, :1] = clips.reference
+    told = teacher.conditions(clips)
+    nothing = told._replace(text=teacher.read(["", ""]), audio=torch.zeros_like(clips.audio))
+    with_, without = (teacher.velocity(noisy, sigma, conditions) for conditions in (told, nothing))
+    torch.testing.assert_close(
+        teacher_velocity(teacher, noisy, sigma, clips, 6.0), losses.guided(with_, without, 6.0), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_steps_that_miss_the_students_levels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no multiple"):
         make_pairs(denoiser(), PairOptions(trajectory_steps=7), lambda first, many: batch(many), 2, tmp_path)
@@ -146,7 +267,7 @@ def test_dmd_updates_the_student_on_its_schedule_and_leaves_the_teacher(tmp_path
         evaluate=lambda model: {"loss": float(sum(value.abs().sum() for value in weights(model).values()))},
         keep=lambda model, step: kept.append(step),
     )
-    assert now.step == 6 and kept
+    assert now.step == 6 and [step for step, _ in now.held_out] == [0, 3, 6] and kept[0] == 0
     updated = [line["step"] for line in read_log(tmp_path) if "student_loss" in line]
     assert updated == [2, 4, 6] and options.student_updates(6) == 3
     assert all(torch.equal(value, before[name]) for name, value in weights(teacher).items())
@@ -167,7 +288,7 @@ def test_the_students_gradient_is_equation_2s() -> None:
         losses.clean_of(noisy, model.velocity(noisy, sigma, model.conditions(clips)), sigma).detach()
         for model in (teacher, critic)
     )
-    scale = (generated.detach() - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+    scale = (generated.detach() - real)[:, :, 1:].abs().mean(dim=(1, 2, 3, 4), keepdim=True)  # frame 0 is given
     mask = after_first(2, 6)[:, None, :, None, None].expand_as(real)
     assert generated.grad is not None
     torch.testing.assert_close(generated.grad, (fake - real) / scale * mask / mask.sum(), rtol=1e-4, atol=1e-9)

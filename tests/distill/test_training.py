@@ -153,6 +153,22 @@ def test_convergence_needs_patience_and_forgives_noise() -> None:
     assert not converged([1.0] * 99, 0, 0.01)
 
 
+def test_what_is_there_before_the_first_step_can_be_measured_and_kept(tmp_path: Path) -> None:
+    kept: list[int] = []
+    values = iter((1.0, 3.0, 2.0))
+    now = train(
+        tmp_path,
+        LoopOptions(4, evaluate_every=2),
+        {},
+        lambda number: {"loss": 0.0},
+        evaluate=lambda number: {"loss": next(values)},
+        better=kept.append,
+        before=True,
+    )
+    assert now.held_out == [(0, 1.0), (2, 3.0), (4, 2.0)] and kept == [0]
+    assert [line["step"] for line in read_log(tmp_path) if "held_out" in line] == [0, 2, 4]
+
+
 def test_a_stage_ends_when_it_has_converged(tmp_path: Path) -> None:
     held_out = iter([3.0, 2.0, 2.0, 2.0, 2.0])
     kept: list[int] = []

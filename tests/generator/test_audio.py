@@ -182,6 +182,7 @@ def test_left_context_and_look_ahead_over_the_whole_clip_are_the_whole_clip() ->
         (np.zeros(10, np.int16), "divide 16-bit samples by 32768"),
         (np.array([0.0, np.nan], np.float32), "sample 1 of a chunk is nan"),
         (np.array([np.inf]), "finite"),
+        (np.array([0.0, 1e300]), r"sample 1 of a chunk is 1e\+300"),  # float32 holds no such number
         (np.array(["a"]), "It must be float32 mono"),
         (np.float32(0.5), r"in chunks, such as \[audio\]"),
     ],

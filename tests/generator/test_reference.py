@@ -208,6 +208,52 @@ class Held:
         yield SPEECH[self._first :]
 
 
+class Stuck:
+    """Speech that answers nothing more from a stated moment on: when it is asked for its iterator, or when it ends."""
+
+    def __init__(self, at: str) -> None:
+        self.go, self.asked, self._at = threading.Event(), threading.Event(), at
+
+    def _wait(self) -> None:
+        self.asked.set()
+        self.go.wait(LONG_S)
+
+    def __iter__(self) -> Iterator[Audio]:
+        if self._at == "iter":
+            self._wait()
+        return self._chunks()
+
+    def _chunks(self) -> Iterator[Audio]:
+        try:
+            while True:
+                yield SPEECH
+        finally:
+            if self._at == "close":
+                self._wait()
+
+
+@pytest.mark.parametrize("at", ["iter", "close"])
+def test_speech_that_does_not_answer_holds_nobody_up(at: str) -> None:
+    from lt_eval.generator.lanes import Lane, Lanes
+    from lt_eval.generator.turn import Turn
+
+    networks, speech = NANO.networks(), Stuck(at)
+    turn = Turn(
+        Stream(networks, toy_portrait(80), "", 0), speech, Lanes(Lane(networks.device, 1), Lane(networks.device, 1))
+    )
+    if at == "iter":
+        assert speech.asked.wait(LONG_S)
+    else:
+        next(iter(turn))
+    closer = threading.Thread(target=turn.close)
+    closer.start()
+    closer.join(LONG_S / 2)
+    ended = not closer.is_alive()
+    speech.go.set()
+    closer.join(LONG_S)
+    assert ended
+
+
 @pytest.mark.parametrize("look_ahead", [0, 4])
 def test_a_block_comes_as_soon_as_its_audio_and_its_look_ahead_are_there(look_ahead: int) -> None:
     generator = replace(NANO, look_ahead=look_ahead)
