@@ -1,4 +1,4 @@
-"""Folders that are filled over hours: one writer at a time, and a journal that survives a kill in the middle of a line."""
+"""Folders that are filled over hours: one writer at a time, and a journal that survives a kill in mid-line."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -98,6 +99,18 @@ class Kept(Odd):
     """Says that it does not stream although it hands its frames over in pieces."""
 
     streams = False
+
+
+@dataclass(frozen=True)
+class Spawning(Odd):
+    """Starts a process of its own, notes its number in a file, and hangs."""
+
+    note: str = ""
+
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        child = subprocess.Popen(["sleep", "600"])
+        Path(self.note).write_text(str(child.pid))
+        yield from super().speak(speech, text=text)
 
 
 class Broken:

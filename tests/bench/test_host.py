@@ -124,6 +124,18 @@ def test_closing_ends_the_process_even_in_mid_turn(odd: Callable[..., Host]) -> 
     assert is_gone(process) and is_gone(second)
 
 
+def test_what_a_generator_has_started_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with Host("tests.bench.odd:Spawning", {"mode": "hang", "note": str(note)}, {}, timeout_s=PATIENT_S) as host:
+        host.load()
+        with pytest.raises(UnscorableError, match="no sign of life"):
+            host.call(work.timed_run, DRIVE, 0, timeout_s=1.5)
+    child, deadline = int(note.read_text()), time.monotonic() + 10
+    while not is_gone(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert is_gone(child)
+
+
 def test_a_process_killed_from_outside_is_said_so(odd: Callable[..., Host]) -> None:
     host = odd()
     os.kill(host.call(process_id), signal.SIGKILL)

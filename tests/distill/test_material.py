@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_pieces_are_made_once_and_again_when_the_drawing_changed(
 
 
 def test_material_is_what_networks_would_be_given_and_is_resumed(tmp_path: Path) -> None:
-    net, stopped = codec(), False
+    net = codec()
 
     def stop(done: int, total: int) -> None:
         if done == 2:
@@ -83,7 +84,7 @@ def test_material_is_what_networks_would_be_given_and_is_resumed(tmp_path: Path)
         file.write('"A person wh')  # the third was being noted
     told: list[int] = []
     found = make_material(PEOPLE, CONFIG, net, "x", tmp_path, lambda done, total: told.append(done))
-    assert told == [3] and not stopped
+    assert told == [3]
     window = draw(PEOPLE, 2, 1)
     clip = found.batch([2], [1])
     torch.testing.assert_close(clip.latents, net.encode(to_video(window.frames[None])), atol=2e-3, rtol=1e-3)
@@ -185,8 +186,16 @@ def test_each_share_of_dropped_conditions_drops_what_it_says(name: str, monkeypa
     from lt_eval.distill import teacher_stage
 
     seen: list[Any] = []
-    monkeypatch.setattr(teacher_stage, "flow_loss_at", lambda model, clips, *_: seen.append(clips) or torch.zeros(()))
-    options = replace(TeacherOptions(drop_both=0.0, drop_text=0.0, drop_audio=0.0), **{name: 0.5})
+
+    def noting(model: Any, clips: Any, *_: Any) -> torch.Tensor:
+        seen.append(clips)
+        return torch.zeros(())
+
+    monkeypatch.setattr(teacher_stage, "flow_loss_at", noting)
+    shares = {"drop_both": 0.0, "drop_text": 0.0, "drop_audio": 0.0} | {name: 0.5}
+    options = TeacherOptions(
+        drop_both=shares["drop_both"], drop_text=shares["drop_text"], drop_audio=shares["drop_audio"]
+    )
     clips = batch(64, frames=2)
     teacher_loss(denoiser(), clips, options, generator_of(0, "drop", 0))
     silent = [not sound.any() for sound in seen[0].audio]
@@ -222,7 +231,7 @@ def test_clips_without_sync_count_as_frozen_faces(monkeypatch: pytest.MonkeyPatc
             return {"Sync-C (builtin)": 1.95, "Sync-D (builtin)": 9.0, "Sync offset": 2.0}
 
     monkeypatch.setattr(held_out, "create", lambda kind, name, options: Metric(name))
-    monkeypatch.setattr(held_out, "MediaClip", lambda path: __import__("contextlib").nullcontext(path))
+    monkeypatch.setattr(held_out, "MediaClip", lambda path: nullcontext(path))
     turn = SimpleNamespace(reference="x")
     people: Any = SimpleNamespace(dialogues=tuple(SimpleNamespace(id=name, turns=(turn,)) for name in "ab"))
     found = measure_clips([tmp_path / "a.mp4", tmp_path / "b.mp4"], people)

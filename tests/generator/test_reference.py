@@ -17,7 +17,7 @@ from lt_eval.generator import sampler
 from lt_eval.generator.codec import DecoderStream
 from lt_eval.generator.networks import save_bundle, seeded_parts
 from lt_eval.generator.reference import ReferenceGenerator
-from lt_eval.generator.stream import Stream, to_frames
+from lt_eval.generator.stream import Stream, block_generator, to_frames
 from lt_eval.records import Audio, Frames
 from lt_eval.registry import create
 from lt_eval.testing import check_generator
@@ -83,6 +83,14 @@ def test_everything_that_goes_in_is_seen_in_what_comes_out(other: str) -> None:
         "weights": partial(say, SPEECH, generator=replace(NANO, weights_seed=1)),
     }[other]()
     assert not np.array_equal(frames, changed)
+
+
+def test_every_block_of_every_seed_draws_noise_of_its_own() -> None:
+    drawn = [
+        tuple(torch.randn(4, generator=block_generator(seed, block)).tolist()) for seed in (0, 1) for block in (0, 1)
+    ]
+    assert len(set(drawn)) == 4
+    assert drawn[3] == tuple(torch.randn(4, generator=block_generator(1, 1)).tolist())
 
 
 @pytest.mark.parametrize("sizes", [(640,), (1, 5_000, 33), (160,)])

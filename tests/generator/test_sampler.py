@@ -155,6 +155,13 @@ def test_two_streams_interleaved_are_each_the_stream_alone() -> None:
             sampler.clean_pass(made, caches[who], mine, latents, plan, noise[who])
 
 
+def test_the_pass_that_writes_is_told_the_context_noise() -> None:
+    made, noisy = nano.model(), dataclasses.replace(nano.PAPER, context_noise=100.0)
+    for stream, timestep in ((nano.PAPER, 0.0), (noisy, 100.0)):
+        expected = made.modulation(torch.full((1, 1), timestep))
+        assert torch.equal(sampler.schedule(made, stream).context.projected, expected.projected)
+
+
 def test_context_noise_reaches_the_cache_and_takes_noise() -> None:
     made, given = nano.model(), nano.conditions(9)
     noisy = dataclasses.replace(nano.PAPER, context_noise=100.0)
