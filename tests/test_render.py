@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,28 @@ def dialogue(tmp_path: Path) -> Dialogue:
     cv2.imwrite(str(tmp_path / "face.png"), moving_frames(3, 1)[0])
     speech = write_wav(tmp_path / "speech.wav", tone(0, 1.0))
     return Dialogue("a", (Turn(speech=speech),), portrait=tmp_path / "face.png", prompt="talk")
+
+
+def test_a_clip_is_another_when_anything_that_it_was_made_from_is(dialogue: Dialogue, tmp_path: Path) -> None:
+    other = write_wav(tmp_path / "other.wav", tone(0, 0.5))
+    (turn,) = dialogue.turns
+    keys = [
+        render_key("g", "m", dialogue, 0),
+        render_key("h", "m", dialogue, 0),
+        render_key("g", "n", dialogue, 0),
+        render_key("g", "m", dialogue, 1),
+        *(
+            render_key("g", "m", replace(dialogue, **change), 0)
+            for change in (
+                {"id": "b"},
+                {"prompt": "sing"},
+                {"portrait": None},
+                {"turns": (replace(turn, text="Hello."),)},
+                {"turns": (replace(turn, speech=other),)},
+            )
+        ),
+    ]
+    assert len(set(keys)) == len(keys) and render_key("g", "m", replace(dialogue), 0) == keys[0]
 
 
 class Stub:
