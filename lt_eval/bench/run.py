@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,6 +225,11 @@ def _stages(
     return {name.name: _interval([getattr(one, name.name) for one in found]) for name in dataclasses.fields(Stages)}
 
 
+def _most(values: Iterable[float | None]) -> float | None:
+    """Return the largest; a failed run before the last one may have taken a process with it, and its peak."""
+    return max((value for value in values if value is not None), default=None)
+
+
 def _interval(values: Sequence[float | None]) -> dict[str, Any] | None:
     known = [value for value in values if value is not None]
     if not known:
@@ -287,7 +292,7 @@ def _result(
 ) -> dict[str, Any]:
     timelines = [one.timeline for one in runs]
     streams = all(timeline.streams for timeline in timelines) if timelines else None
-    memory = runs[-1].memory if runs else {"host_mib": None, "gpu_mib": None}
+    memory = {name: _most(one.memory[name] for one in runs) for name in ("host_mib", "gpu_mib")}
     failures = [f"{row.failure.reason}: {row.failure.message}" for row in rows if row.failure]
     return {
         "format": 1,
@@ -312,7 +317,7 @@ def _result(
         "warm_up_enough": reached is not None and reached.blocks >= work.WARM_CHUNKS,
         "load_s": loaded.load_s,
         "first_open_s": reached.opened_s if reached else None,
-        "memory": dict(memory),
+        "memory": memory,
         "figures": means([row.values for row in rows if not row.failure], seed=spec.drive.seed),
         "pooled": pooled(timelines, loaded.block_frames),
         "stages": parts,

@@ -17,6 +17,7 @@ from lt_eval.bench.host import FAILED, Loaded
 from lt_eval.errors import SampleError, UsageError, reason_of
 from lt_eval.interfaces import HasBlocks, HasDescription, HasFootnotes, HasStages, MayNotStream
 from lt_eval.registry import create, load, parameters
+from lt_eval.store import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,15 +97,16 @@ def _make(made: list[Generator], name: str, options: dict[str, Any], offered: di
     generator = cast("Generator", create("generators", name, options, offered=offered))
     load_s = time.perf_counter() - started
     made.append(generator)
+    device = _made_on(name, options, offered)  # decides the speed, which is kept with the clips
     return Loaded(
         load_s,
-        fingerprint.of_plugin(generator, name, options),
+        key_of(fingerprint.of_plugin(generator, name, options), device),
         float(generator.fps),
         int(generator.sample_rate),
         dict(generator.description) if isinstance(generator, HasDescription) else {},
         tuple(generator.block_frames) if isinstance(generator, HasBlocks) else (),
         isinstance(generator, HasStages),
         generator.streams if isinstance(generator, MayNotStream) else True,
-        _made_on(name, options, offered),
+        device,
         tuple(generator.footnotes) if isinstance(generator, HasFootnotes) else (),
     )

@@ -18,7 +18,7 @@ def distill(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe: dmd.ratio=5.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default results/distill-NAME.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Numerical threads; default all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Numerical threads; default all cores.")] = None,
 ) -> None:
     """Make a few-step causal generator from drawn people: conditions, codec, teacher, trajectories, student, DMD.
 

@@ -202,6 +202,7 @@ def curate(
         progress(done, condition.id)
     write_json(out / "curation.json", report(verdicts, options))
     if not kept:
+        (out / "conditions.jsonl").unlink(missing_ok=True)  # of an earlier curation, which later stages would take
         raise DatasetError(f"{out}: none of {len(verdicts)} conditions passed: {_counts(verdicts)}. Widen the bounds.")
     write_conditions(out, kept)
     return verdicts
@@ -272,11 +273,16 @@ def read_conditions(folder: Path) -> Iterator[Condition]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as cause:
         raise DatasetError(f"{path}: cannot be read ({cause.strerror}). Make it: lt-eval distill curate.") from cause
+    seen: set[str] = set()
     for number, text in enumerate(lines, 1):
         try:
             line = json.loads(text)
-            yield Condition(
-                id=line["id"],
+            name = line["id"]
+            if not isinstance(name, str) or not name or Path(name).name != name or name in seen:
+                raise ValueError(f"id {name!r} must be a plain file name, and occur once")
+            seen.add(name)
+            condition = Condition(
+                id=name,
                 portrait=folder / line["portrait"],
                 prompt=line["prompt"],
                 speech=folder / line["speech"] if line.get("speech") else None,
@@ -287,6 +293,7 @@ def read_conditions(folder: Path) -> Iterator[Condition]:
             raise DatasetError(
                 f"{path}, line {number}: no condition ({cause!r}). A line holds id, portrait and prompt."
             ) from cause
+        yield condition
 
 
 def hook(target: str) -> Any:

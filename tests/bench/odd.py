@@ -150,3 +150,10 @@ class Paced:
                     time.sleep(self.work_s)
                 made += self.block
                 yield np.zeros((self.block, 16, 16, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Somewhere(Odd):
+    """Takes a device, and says nothing of it."""
+
+    device: str = "cpu"

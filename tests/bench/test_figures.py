@@ -80,6 +80,10 @@ def test_the_clock_starts_before_the_session_is_opened() -> None:
     assert 0.2 <= timeline.opened_s <= timeline.arrivals[0].at_s
 
 
+def test_peak_memory_is_the_most_of_all_runs_and_their_processes() -> None:
+    assert run._most([300.0, None, 100.0]) == 300.0 and run._most([None]) is None
+
+
 def test_the_first_run_of_each_half_is_a_warm_up() -> None:
     asked: list[int] = []
 

@@ -136,6 +136,16 @@ def test_what_a_generator_has_started_ends_with_it(tmp_path: Path) -> None:
     assert is_gone(child)
 
 
+def test_speeds_on_another_device_are_those_of_another_generator() -> None:
+    found = []
+    for name in ("tests.bench.odd:Somewhere", ODD):
+        for device in ("cpu", "meta"):
+            with Host(name, {}, {"device": device}, timeout_s=PATIENT_S) as host:
+                found.append(host.load())
+    assert [one.device for one in found] == ["cpu", "meta", "", ""]
+    assert found[0].identity != found[1].identity and found[2].identity == found[3].identity
+
+
 def test_a_process_killed_from_outside_is_said_so(odd: Callable[..., Host]) -> None:
     host = odd()
     os.kill(host.call(process_id), signal.SIGKILL)

@@ -132,6 +132,14 @@ def test_conditions_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert '"portraits/a.png"' in (tmp_path / "conditions.jsonl").read_text()
 
 
+@pytest.mark.parametrize("names", [["a", "a"], ["../a"], [3], [""]])
+def test_ids_are_file_names_and_occur_once(names: list[object], tmp_path: Path) -> None:
+    lines = [json.dumps({"id": name, "portrait": "a.png", "prompt": ""}) for name in names]
+    (tmp_path / "conditions.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DatasetError, match=f"line {len(names)}.*plain file name"):
+        list(read_conditions(tmp_path))
+
+
 def test_a_line_that_is_no_condition_is_named(tmp_path: Path) -> None:
     (tmp_path / "conditions.jsonl").write_text('{"id": "a", "portrait": "a.png", "prompt": ""}\n{"id": "b"}\n')
     with pytest.raises(DatasetError, match="line 2: no condition"):
