@@ -296,7 +296,8 @@ def _resume(folder: Path, state: Mapping[str, Stateful], identity: str) -> Progr
         ) from cause
     if saved["identity"] != identity:
         raise StoreError(
-            f"{folder}: holds a stage of another recipe. Choose another --out, or delete that folder to start again."
+            f"{folder}: holds a stage of another recipe, or one that came from other weights or conditions. Choose "
+            "another --out, or delete that folder to start again."
         )
     for name, part in state.items():
         part.load_state_dict(saved["state"][name])

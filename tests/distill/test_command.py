@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lt_eval.cli import main
 from lt_eval.distill.recipe import BASES, build
-from lt_eval.errors import SpecError
+from lt_eval.distill.stages import Workshop, run_stage
+from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.reference import ReferenceGenerator
 from lt_eval.synthetic.talker import perform
 
@@ -100,16 +104,38 @@ def test_a_second_run_changes_nothing(made: Path) -> None:
     assert done.returncode == 0 and bundle.read_bytes() == before
 
 
-def test_wrong_uses_are_one_sentence(made: Path) -> None:
-    for words, why in (
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
         (("dmd", "--set", "dmd.rato=3"), "Did you mean 'ratio'"),
         (("dmdd",), "There is no stage 'dmdd'"),
         (("teacher", "--out", "other"), "run lt-eval distill codec"),
         (("codec", "--out", "out"), "another recipe"),
         (("all", "--recipe", "none.toml"), "cannot be read"),
-    ):
-        done = lt_eval("distill", *words, cwd=made)
-        assert done.returncode == 2 and why in done.stderr and "Traceback" not in done.stderr, done.stderr
+        (("all", "--set", "conditions.pairs=3"), "conditions.pairs is 3"),
+    ],
+)
+def test_wrong_uses_are_one_sentence(
+    words: tuple[str, ...], why: str, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys, "argv", ["lt-eval", "distill", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2 and why in capsys.readouterr().err
+
+
+def test_another_curation_is_not_mixed_with_trajectories_of_the_first(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LT_EVAL_CACHE", str(made / "cache"))
+    out = Path(shutil.copytree(made / "out", tmp_path / "out"))
+    kept = out / "conditions" / "kept" / "conditions.jsonl"
+    kept.write_text(kept.read_text().replace('"prompt": "', '"prompt": "Slowly, ', 1))
+    shop = Workshop(build(tomllib.loads(RECIPE)), out, lambda *_: None)
+    for stage, why in (("ode-pairs", "of other conditions"), ("ode-init", "of other"), ("dmd", "another recipe")):
+        with pytest.raises(StoreError, match=why):
+            run_stage(stage, shop)
 
 
 def test_the_papers_figures_are_those_of_table_4() -> None:
@@ -130,8 +156,6 @@ def test_the_small_recipe_keeps_the_papers_ratios() -> None:
 
 
 def test_recipes_in_the_repository_can_be_read() -> None:
-    import tomllib
-
     for path in sorted((REPOSITORY / "benchmarks" / "distill").glob("*.toml")):
         assert build(tomllib.loads(path.read_text())).name
 

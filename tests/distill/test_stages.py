@@ -42,6 +42,24 @@ def test_the_ema_begins_with_the_first_update_of_the_student_from_its_step_on() 
     assert replace(options, critic_warmup=300).student_updates(200) == 0
 
 
+def test_dmd_averages_from_that_update_on(tmp_path: Path) -> None:
+    """Updates at steps 1, 3, 5: an average from step 3 on is one of the students after the second and the third."""
+    loop = LoopOptions(6, evaluate_every=1, checkpoint_every=2)
+    options = DmdOptions(loop, ADAM, ADAM, ratio=2, critic_warmup=1, ema_from=3, ema=0.5, batch=1, bf16=False)
+    student, own, shown = denoiser(2), [], []
+    name = "transformer.head.head.weight"
+
+    def evaluate(model: Denoiser) -> dict[str, float]:
+        own.append(weights(student)[name])
+        shown.append(weights(model)[name])
+        return {"loss": 1.0}
+
+    pool = random_batches(batch(2, frames=3), 1, 0)
+    train_dmd(student, denoiser(1).frozen(), denoiser(1), options, pool, tmp_path, evaluate=evaluate)
+    assert all(torch.equal(shown[step], own[step]) for step in range(6))  # steps done; no average, or its beginning
+    torch.testing.assert_close(shown[6], (own[4] + own[6]) / 2)
+
+
 def test_dmd_exits_at_every_step_and_keeps_averaged_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lt_eval.distill import dmd_stage
 
