@@ -81,3 +81,16 @@ def test_audio_of_later_blocks_changes_nothing_before_them() -> None:
     other[:, 6:] += 1.0
     one, two = rollout(student, clips, noise(2)), rollout(student, clips._replace(audio=other), noise(2))
     assert torch.equal(one[:, :, :6], two[:, :, :6]) and not torch.equal(one[:, :, 6:9], two[:, :, 6:9])
+
+
+def test_a_causal_pass_is_told_the_rounded_timestep_and_the_teachers_the_exact_one() -> None:
+    """937.5 becomes 936 where the stream rounds, and only in the student."""
+    model, clips = denoiser().frozen(), batch()
+    model.config = replace(CONFIG, stream=replace(CONFIG.stream, timestep_rounding="bfloat16"))
+    told = model.conditions(clips)
+    for causal in (True, False):
+        exact, rounded = (
+            model.velocity(clips.latents, torch.full((2, 1), sigma), told, block_causal=causal)
+            for sigma in (0.9375, 0.936)
+        )
+        assert torch.equal(exact, rounded) == causal
