@@ -69,6 +69,21 @@ class WeightsError(UsageError):
     """A weight file is absent, damaged, or not the published one."""
 
 
+class MissingWeightsError(WeightsError):
+    """Weight files are not on this machine.
+
+    Attributes:
+        wanted: each as `lt-eval weights fetch` takes it, then what serves as well.
+    """
+
+    def __init__(self, wanted: tuple[tuple[str, ...], ...], message: str) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+
+    def __reduce__(self) -> tuple[type[MissingWeightsError], tuple[tuple[tuple[str, ...], ...], str]]:
+        return type(self), (self.wanted, str(self))
+
+
 class UnjudgedError(UsageError):
     """A judge gave no score where the table needs one, and leaving it out was not allowed."""
 

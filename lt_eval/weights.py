@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lt_eval import fingerprint
-from lt_eval.errors import StorageFullError, WeightsError
+from lt_eval.errors import MissingWeightsError, StorageFullError, WeightsError
 from lt_eval.paths import weights_dir
 from lt_eval.registry import suggestion
 from lt_eval.weight_files import TABLE as TABLE
@@ -83,13 +83,7 @@ def require(name: str, *alternatives: str) -> Path:
         if path_of(candidate).is_file():
             verify(candidate)
             return path_of(candidate)
-    line = entry(name)
-    instead = "".join(f" {entry(other).file} serves as well ({other})." for other in alternatives)
-    raise WeightsError(
-        f"The weights {line.file} ({_size_text(line.size)}, {line.licence}) are not in {weights_dir()}.{instead} "
-        f"Get them with: lt-eval weights fetch {line.name}. On a machine without a network copy {line.urls[0]} to "
-        f"{path_of(name)}. With --weights builtin nothing is needed: small seeded networks, their columns named apart."
-    )
+    raise missing((name, *alternatives))
 
 
 def require_folder(folder: str) -> Path:
@@ -101,14 +95,8 @@ def require_folder(folder: str) -> Path:
     """
     lines = [entry(name) for name in expand(folder)]
     place = weights_dir() / folder
-    if missing := [line for line in lines if not path_of(line.name).is_file()]:
-        files = ", ".join(f"{Path(line.file).name} ({_size_text(line.size)})" for line in missing)
-        source = lines[0].urls[0].rpartition("/")[0]
-        raise WeightsError(
-            f"The weights {folder} ({lines[0].licence}) are not complete in {place}: missing {files}. Get them with: "
-            f"lt-eval weights fetch {folder}. On a machine without a network copy them from {source} to {place}. With "
-            "--weights builtin nothing is needed."
-        )
+    if any(not path_of(line.name).is_file() for line in lines):
+        raise missing((folder,))
     known = {Path(line.file).name for line in lines}
     if other := sorted(file.name for file in place.iterdir() if file.suffix in _WEIGHTS and file.name not in known):
         raise WeightsError(
@@ -118,6 +106,35 @@ def require_folder(folder: str) -> Path:
     for line in lines:
         verify(line.name)
     return place
+
+
+def missing(*wanted: tuple[str, ...]) -> MissingWeightsError:
+    """Return what to tell of weights that are not here: each with its size, licence and source, and the ways to go on.
+
+    Args:
+        wanted: of each, the name of a file or of a folder of them, then of files that serve as well.
+    """
+    names = " ".join(name for name, *_ in wanted)
+    absent = "".join(_absent(*one) for one in wanted)
+    return MissingWeightsError(
+        wanted,
+        f"Official weights are missing in {weights_dir()}:{absent}\n"
+        f"Get them:     lt-eval weights fetch {names}\n"
+        "No network:   copy each from its address to its file; LT_EVAL_WEIGHTS names another folder.\n"
+        "Without them: --weights builtin uses small networks of the package; their columns are named apart.",
+    )
+
+
+def _absent(name: str, *alternatives: str) -> str:
+    lines = [entry(part) for part in expand(name)]
+    absent = [line for line in lines if not path_of(line.name).is_file()]
+    known = sum(line.size or 0 for line in absent)
+    file, source = lines[0].file, lines[0].urls[0]
+    if len(lines) > 1:
+        file = f"{name}/: {', '.join(Path(line.file).name for line in absent)}"
+        source = f"{source.rpartition('/')[0]}/"
+    file += "".join(f"  (or {entry(other).file}, {other})" for other in alternatives)
+    return f"\n  {name:<13} {_size_text(known or None)}, {lines[0].licence}\n      {file}\n      {source}"
 
 
 def present(name: str, *alternatives: str) -> WeightFile:

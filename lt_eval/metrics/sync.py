@@ -348,7 +348,7 @@ class Sync:
         wanted = ["syncnet", *(["s3fd"] if "s3fd" in self._sources else [])]
         absent = [name for name in wanted if not weight_files.path_of(name).is_file()]
         if len(absent) > 1:
-            raise WeightsError(" ".join(map(_missing, absent)))
+            raise weight_files.missing(*((name,) for name in absent))
         return weight_files.digest_of(self._file)
 
     @property
@@ -389,14 +389,6 @@ class Sync:
 
 def _clips(count: int) -> str:
     return f"{count} clip{'s' if count > 1 else ''}"
-
-
-def _missing(name: str) -> str:
-    try:
-        weight_files.require(name)
-    except WeightsError as error:
-        return str(error)
-    return ""
 
 
 # Tracks ---------------------------------------------------------------------------------------------------------------

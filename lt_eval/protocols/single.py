@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lt_eval import provenance
 from lt_eval.bench.host import Host
 from lt_eval.datasets.folder import match_clips
-from lt_eval.errors import DatasetError, LtEvalError, SpecError, StoreError, WeightsError
+from lt_eval.errors import DatasetError, LtEvalError, MissingWeightsError, SpecError, StoreError
 from lt_eval.interfaces import HasFindings, HasFootnotes, HasMethods
 from lt_eval.measure import (
     ClipTask,
@@ -35,6 +35,7 @@ from lt_eval.render import is_rendered, render_in, render_key, warm_up_in
 from lt_eval.spec import MethodSpec, RunSpec, check_method_name
 from lt_eval.store import RunStore, read_json
 from lt_eval.summarise import summarise
+from lt_eval.weights import missing as missing_weights
 
 if TYPE_CHECKING:
     from lt_eval.interfaces import Dataset
@@ -150,10 +151,10 @@ def _plans(spec: RunSpec, offered: Mapping[str, Any]) -> tuple[MetricPlan, ...]:
     for metric in spec.metrics:
         try:
             plans.append(plan_metric(metric, offered))
-        except WeightsError as error:
-            lacking.append(str(error))
+        except MissingWeightsError as error:
+            lacking += error.wanted
     if lacking:
-        raise WeightsError("\n".join(lacking))
+        raise missing_weights(*dict.fromkeys(lacking))
     return tuple(plans)
 
 
