@@ -67,7 +67,7 @@ def serve(
         media_folder=media_folder,
         extra=tuple(extra or ()),
     )
-    command = serve_command(options)
+    command = serve_command(options, here=not dry_run)
     if dry_run:
         print(shlex.join(command))
         return

@@ -55,13 +55,18 @@ class ServeOptions:
     extra: tuple[str, ...] = ()
 
 
-def serve_command(options: ServeOptions) -> list[str]:
+def serve_command(options: ServeOptions, *, here: bool = True) -> list[str]:
     """Return the command line.
+
+    Args:
+        options: of the server.
+        here: whether vLLM must be on this machine; a command for another one needs none.
 
     Raises:
         UsageError: there is no vLLM where it is looked for.
     """
-    command = [*_program(options), options.model] if not options.python else [*_module(options.python), options.model]
+    program = _module(options.python, here) if options.python else _program(options.vllm, here)
+    command = [*program, options.model]
     command += ["--host", options.host, "--port", str(options.port)]
     command += ["--max-model-len", str(options.max_model_len)]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 0, "video": options.videos})]
@@ -94,19 +99,19 @@ def start(command: Sequence[str]) -> NoReturn:
         raise UsageError(f"{command[0]}: cannot be started ({cause.strerror}).") from cause
 
 
-def _program(options: ServeOptions) -> list[str]:
-    found = shutil.which(options.vllm or "vllm")
-    if found is None:
-        where = f"There is no program {options.vllm!r}" if options.vllm else "There is no `vllm` on the PATH"
+def _program(vllm: str, here: bool) -> list[str]:
+    found = shutil.which(vllm or "vllm")
+    if found is None and here:
+        where = f"There is no program {vllm!r}" if vllm else "There is no `vllm` on the PATH"
         raise UsageError(
             f"{where}. vLLM is installed apart from lt-eval, since it pins its own torch:\n"
             "    python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm\n"
             "    lt-eval judge serve --vllm ~/vllm/bin/vllm"
         )
-    return [found, "serve"]
+    return [found or vllm or "vllm", "serve"]
 
 
-def _module(python: str) -> list[str]:
-    if shutil.which(python) is None:
+def _module(python: str, here: bool) -> list[str]:
+    if here and shutil.which(python) is None:
         raise UsageError(f"There is no interpreter {python!r}. Name the python of the environment that holds vLLM.")
     return [python, "-m", "vllm.entrypoints.openai.api_server", "--model"]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from lt_eval.cli import app
 from lt_eval.conversations import write_conversations
-from lt_eval.errors import DatasetError, LtEvalError, SpecError
+from lt_eval.errors import DatasetError, LtEvalError, SpecError, UsageError
 from tests.judge.fake_server import FakeOpenAI, LocalServer
 from tests.judge.test_check import Attentive, conversations
 from tests.judge.test_preflight import counts, sees
@@ -81,6 +81,13 @@ def test_serve_prints_its_command() -> None:
     assert result.stdout.startswith(f"{sys.executable} -m vllm") and "--media-io-kwargs" in result.stdout
     with pytest.raises(SpecError, match="portable"):
         run("serve", "--frames", "all", "--dry-run")
+
+
+def test_serve_prints_the_command_for_another_machine_without_vllm_on_this_one(tmp_path: Path) -> None:
+    absent = str(tmp_path / "vllm")
+    assert run("serve", "--vllm", absent, "--dry-run").stdout.startswith(f"{absent} serve ")
+    with pytest.raises(UsageError, match="There is no program"):
+        run("serve", "--vllm", absent)
 
 
 def test_a_folder_without_conversations_is_named(tmp_path: Path) -> None:
