@@ -164,12 +164,14 @@ def create(kind: str, name: str, options: Mapping[str, Any], *, offered: Mapping
     """
     factory = load(kind, name)
     known = parameters(factory)
+    called = f"{kind.rstrip('s')} {name!r}"
     for key in options:
         if key not in known:
-            raise SpecError(f"{kind.rstrip('s')} {name!r} has no option {key!r}.{suggestion(key, known)}")
-    where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
+            raise SpecError(f"{called} has no option {key!r}.{suggestion(key, known)}")
+    # metrics and data sets have one place for options; those of others stand where their user is named
+    where = {"metrics": f"metric.{name}.", "datasets": "dataset."}.get(kind, f"{called}: ")
     hints = annotations_of(factory)
-    fitted = {key: checked(hints.get(key, Any), value, f"{where}.{key}") for key, value in options.items()}
+    fitted = {key: checked(hints.get(key, Any), value, f"{where}{key}") for key, value in options.items()}
     chosen = {key: value for key, value in (offered or {}).items() if key in known} | fitted
     absent = [
         key
@@ -179,8 +181,16 @@ def create(kind: str, name: str, options: Mapping[str, Any], *, offered: Mapping
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
     if absent:
-        raise SpecError(f"{kind.rstrip('s')} {name!r} needs the option {absent[0]!r}: --set {where}.{absent[0]}=VALUE.")
+        raise SpecError(f"{called} needs the option {absent[0]!r}{_way_to_set(kind, where, absent[0])}.")
     try:
         return factory(**chosen)
     except (TypeError, ValueError) as cause:
-        raise SpecError(f"{kind.rstrip('s')} {name!r} refused its options {chosen}: {cause}") from cause
+        raise SpecError(f"{called} refused its options {chosen}: {cause}") from cause
+
+
+def _way_to_set(kind: str, where: str, key: str) -> str:
+    if kind in {"metrics", "datasets"}:
+        return f": --set {where}{key}=VALUE"
+    if kind == "generators":
+        return f": --set {key}=VALUE of bench and generate, or [method.NAME.options] of a specification"
+    return ", and it was not given"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -120,8 +121,8 @@ def test_every_option_of_ours_refuses_a_wrong_type(kind: str, name: str) -> None
     for option in parameters(factory).keys() - hidden:  # what is hidden is for tests: a transport, a clock
         hint = hints[option]
         wrong = next((value for type_, value in NOT.items() if hint in (type_, type_ | None)), object())
-        where = {"metrics": f"metric.{name}", "datasets": "dataset"}.get(kind, "method.NAME.options")
-        with pytest.raises(SpecError, match=rf"^{where}\.{option} = .*: it must be "):
+        where = {"metrics": f"metric.{name}.", "datasets": "dataset."}.get(kind, f"{kind[:-1]} '{name}': ")
+        with pytest.raises(SpecError, match=rf"^{re.escape(where)}{option} = .*: it must be "):
             create(kind, name, {option: wrong})
 
 
