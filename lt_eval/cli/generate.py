@@ -42,11 +42,15 @@ def generate(
     Standard output ends with one line of JSON, unless the clip goes there: lt-eval generate ... --out - | ffplay -
     """
     from lt_eval.interfaces import HasFootnotes
+    from lt_eval.media.still import read_image
     from lt_eval.registry import create
     from lt_eval.spec import merge, parse_setting
 
     if out == "-" and sys.stdout.isatty():
         raise SpecError("--out - writes a video to standard output, and that is a terminal. Pipe it: ... | ffplay -")
+    if out != "-" and Path(out).suffix.lower() != ".mp4":
+        raise SpecError(f"--out {out}: an mp4 is written. Name it with .mp4, or give - for Matroska in a pipe.")
+    portrait = read_image(image)  # before the generator, which may take minutes to make
     options: dict[str, Any] = {}
     for entry in setting or []:
         options = merge(options, parse_setting(entry))
@@ -55,7 +59,7 @@ def generate(
         say(f"note: {note}")
     try:
         speech, total = _speech(audio, made)
-        with contextlib.closing(_chunks(made, image, speech, prompt=prompt, text=text, seed=seed)) as chunks:
+        with contextlib.closing(_chunks(made, portrait, speech, prompt=prompt, text=text, seed=seed)) as chunks:
             live = out == "-"
             report = _into_pipe(chunks, made, speech) if live else _into_file(chunks, made, Path(out), speech, total)
     except KeyboardInterrupt:
@@ -113,12 +117,9 @@ def _speech(audio: str, generator: Generator) -> tuple[_Heard, int]:
 
 
 def _chunks(
-    generator: Generator, image: Path, speech: _Heard, *, prompt: str, text: str, seed: int
+    generator: Generator, portrait: Frames, speech: _Heard, *, prompt: str, text: str, seed: int
 ) -> Running[tuple[float, Frames], None, None]:
     """Yield (seconds since the session was asked for, frames)."""
-    from lt_eval.media.still import read_image
-
-    portrait = read_image(image)
     begin = time.perf_counter()
     with generator.session(portrait, prompt=prompt, seed=seed) as session:
         for frames in session.speak(speech, text=text):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lt_eval.errors import NoAudioError
+from lt_eval.errors import NoAudioError, NotAVideoError
 from lt_eval.media.picture import crop, fit
 from lt_eval.media.probe import ClipInfo, audio_stream, opened
 from lt_eval.media.reader import Reader, Shot
@@ -127,10 +127,14 @@ def read_audio(path: Path | str, rate_hz: int = SAMPLE_RATE_HZ) -> Audio:
     """
     path = Path(path)
     sound = Soundtrack(rate_hz)
-    with opened(path) as container:
-        stream = audio_stream(container)
-        for frame in [] if stream is None else container.decode(stream):
-            sound.add(frame)
+    try:
+        with opened(path) as container:
+            stream = audio_stream(container)
+            for frame in [] if stream is None else container.decode(stream):
+                sound.add(frame)
+    except NotAVideoError as cause:  # whose words are those of clips
+        advice = "Give a wav, mp3, mp4 or another file with sound."
+        raise NotAVideoError(path, "is no sound that can be decoded", advice) from cause
     audio = sound.finish(sound.start_s or Fraction(0))
     if not len(audio):
         raise NoAudioError(path, "holds no audio stream or no sample in it", "Give a file with sound.")

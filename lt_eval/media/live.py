@@ -93,7 +93,7 @@ def audio_from(source: Source, rate_hz: int, name: str = "-") -> Iterator[Audio]
         options = {"probesize": str(READ_BYTES)}
         container = av.open(_Readable(source), "r", buffer_size=READ_BYTES, options=options)
     except (av.error.FFmpegError, OSError) as cause:
-        raise NotAVideoError(name, f"is no sound that can be decoded ({cause})", "Pipe a wav, mp3 or ogg.") from cause
+        raise NotAVideoError(name, "is empty, or no sound that can be decoded", "Pipe a wav, mp3 or ogg.") from cause
     with container:
         if not container.streams.audio:
             raise NoAudioError(name, "holds no audio stream", "Pipe a file with sound.")
