@@ -91,15 +91,17 @@ def pooled(timelines: Sequence[Timeline], block_frames: Sequence[int]) -> dict[s
 def means(rows: Sequence[Mapping[str, float]], seed: int = 0) -> dict[str, dict[str, Any]]:
     """Return each figure's mean over runs with its 95 % interval (`stats.mean_interval`) and the number of runs.
 
-    Bounds are None with a single run. An interval that would end below zero ends there: no figure is negative.
+    Bounds are None with a single run. An interval ends at what a figure can be: none is negative, and no share is more
+    than 1.
     """
     found: dict[str, dict[str, Any]] = {}
-    for name in FIGURES:
+    for name, figure in FIGURES.items():
         values = [row[name] for row in rows if name in row]
         if not values:
             continue
         mean, low, high = stats.mean_interval(values, seed=seed)
         low = None if low is None else max(0.0, low)
+        high = min(1.0, high) if high is not None and figure.unit == "share" else high
         found[name] = {"mean": mean, "low": low, "high": high, "n": len(values)}
     return found
 

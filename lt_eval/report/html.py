@@ -96,14 +96,15 @@ def _render(runs: Sequence[Run], views: Sequence[Mapping[str, Any]], with_paper:
 
 def _section(run: Run) -> dict[str, Any]:
     failed = failures(run)
-    reasons = [row.failure.reason for row in failed if row.failure]
+    lines = _grouped(failed)
+    reasons = [line["reason"] for line in lines]  # as often as the page has lines, whatever the number of metrics
     return {
         "dataset": run.summary.dataset,
         "name": run.folder.absolute().name,
         "facts": facts(run),
         "manifest": json.dumps(run.manifest, indent=2, ensure_ascii=False),
         "plots": distributions(run.summary),
-        "failures": _grouped(failed),
+        "failures": lines,
         "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         "methods": len([m for m in run.summary.methods if m.name != GROUND_TRUTH]),
         "clips": len(_clips(run)),

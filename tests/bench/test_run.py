@@ -126,6 +126,8 @@ def test_means_have_intervals_from_two_runs_on() -> None:
     assert single == {"mean": 3.0, "low": None, "high": None, "n": 1}
     (several,) = means([{"throughput_fps": 1.0}, {"throughput_fps": 3.0}]).values()
     assert several["mean"] == 2.0 and several["low"] == 0.0 and several["high"] > 3.0
+    (share,) = means([{"late_share": 0.6}, {"late_share": 1.0}]).values()
+    assert share["high"] == 1.0 and share["low"] == 0.0
     assert table(means([{"throughput_fps": 3.0}])) == ["throughput  3.00 FPS"]
 
 

@@ -103,6 +103,14 @@ def test_failures_are_listed_with_their_reasons(run_folder: Path, tmp_path: Path
     assert worst[0]["video"] is None and worst[0]["file"].endswith(f"{CLIPS[0]}.mp4") and worst[1]["video"]
 
 
+def test_a_clip_that_fails_for_several_metrics_counts_once(run_folder: Path, tmp_path: Path) -> None:
+    with (run_folder / "rows.jsonl").open("a") as rows:
+        first = next(line for line in (run_folder / "rows.jsonl").read_text().splitlines() if "no_face" in line)
+        rows.write(json.dumps({**json.loads(first), "key": "other", "metric": "fid"}) + "\n")
+    _, content = page_of(run_folder, tmp_path / "out")
+    assert f"<code>no_face</code> {len(CLIPS)}." in content
+
+
 def test_values_and_pulls_stand_by_their_clip(run_folder: Path, tmp_path: Path) -> None:
     (view,) = data_of(page_of(run_folder, tmp_path / "out")[1])
     labels = [column["label"] for column in view["columns"]]
