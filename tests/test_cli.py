@@ -104,6 +104,8 @@ def test_failed_rows_exit_with_1_and_still_make_a_table(run_folder: Path, tmp_pa
         (("single", "--reference", "nowhere"), "nowhere: there is no such folder"),
         (("single", "--reference", "refs", "--dataset", "hdtf"), "cannot be joined"),
         (("single", "--reference", "refs"), "lt-eval weights fetch"),
+        (("single", "--reference", "refs", "--clips", "ours="), "--clips ours=: no folder is named"),
+        (("multiround", "--system", "ours=out/none"), "there is no folder out/none. Give the one that holds manifest"),
         (("single", "--reference", "refs", "--clips", "a=x", "--clips", "a=y"), "given twice"),
         (("single", "--reference", "refs", "--fps", "fast"), "--fps fast"),
         (("single", "--reference", "refs", "--set", "media.sise=5"), "Did you mean 'size'"),

@@ -30,12 +30,13 @@ def page(result: Mapping[str, Any]) -> list[str]:
 def _head(result: Mapping[str, Any]) -> str:
     size = result["resolution"]
     settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
+    settings = f"{settings}; " if settings else ""
     where = ", ".join(result["gpus"]) or f"{result['hardware']['cpu']}, {result['hardware']['cores']} cores"
     seen = f"{size[1]}x{size[0]}" if size else "no frame"
     done = result["runs"] - result["failed"]
     return (
         f"{result['generator']}: {done} of {result['runs']} runs of {result['seconds']:g} s, {seen}, "
-        f"{result['fps']:g} fps played at {result['playback_fps']:g}, audio {result['pace']}; {settings}; on {where}"
+        f"{result['fps']:g} fps played at {result['playback_fps']:g}, audio {result['pace']}; {settings}on {where}"
     )
 
 

@@ -104,6 +104,8 @@ def _systems(texts: Sequence[str]) -> dict[str, dict[str, str]]:
             name, target = Path(text).name.rpartition(":")[2], text
         if name in systems:
             raise SpecError(f"system {name!r} is given twice; name them apart, as --system NAME={target}.")
+        if "/" in target and ":" not in target and not Path(target).is_dir():
+            raise SpecError(f"--system {text}: there is no folder {target}. Give the one that holds manifest.jsonl.")
         systems[name] = {"results": target} if Path(target).is_dir() else {"system": target}
     return systems
 

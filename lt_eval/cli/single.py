@@ -125,6 +125,8 @@ def _methods(clips: Sequence[str], generators: Sequence[str]) -> dict[str, dict[
         name, equals, folder = text.partition("=")
         if not equals:
             name, folder = Path(text).name, text
+        if not folder:
+            raise SpecError(f"--clips {text}: no folder is named. Write it as NAME=FOLDER.")
         _add(methods, name, {"clips": folder})
     for text in generators:
         name, equals, target = text.partition("=")

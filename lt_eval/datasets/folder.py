@@ -117,7 +117,9 @@ class Matched:
             parts.append(f"{len(self.missing)} of {len(self.found) + len(self.missing)} ids have no clip: ")
             parts.append(f"{_some(self.missing)}. ")
         if self.extra:
-            parts.append(f"{len(self.extra)} files match no id and are left out: {_some(self.extra)}. ")
+            count = len(self.extra)
+            files = "1 file matches no id and is" if count == 1 else f"{count} files match no id and are"
+            parts.append(f"{files} left out: {_some(self.extra)}. ")
         if self.suggestions:
             id, name = next(iter(self.suggestions.items()))
             parts.append(

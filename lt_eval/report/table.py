@@ -391,6 +391,8 @@ def _coverage_note(summary: Summary, *, many: bool) -> str:
     what = "scenarios or turns" if GROUPS.keys() & summary.columns.keys() else "clips"
     clips = f"{' or '.join(str(t) for t in totals)} {what}"
     if all(c.n == c.total for c in counted):
+        if totals == [1] and what == "clips":
+            return f"{prefix}Every value is of one clip, which has no interval."
         return f"{prefix}Every value is of all {clips} (n = N)."
     return f"{prefix}(n/N) stands where a value is of n of N = {clips}; every other one is of all."
 

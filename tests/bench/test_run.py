@@ -96,6 +96,7 @@ def test_a_generator_that_does_not_stream_is_marked(tmp_path: Path) -> None:
     assert outcome.result["streams"] is False and "steady_fps" not in found
     assert found["first_frame_s"]["mean"] >= 0.08
     assert "It does not stream" in "\n".join(page(outcome.result))
+    assert "audio instant; on " in page({**outcome.result, "settings": {}})[0]
 
 
 def test_stages_are_timed_apart_where_they_are_offered(tmp_path: Path) -> None:

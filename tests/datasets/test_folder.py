@@ -129,7 +129,12 @@ def test_unmatched_names_are_reported_both_ways(tmp_path: Path) -> None:
     assert matched.suggestions == {"b": "B.mp4", "c": "c_generated.mp4"}
     text = matched.describe()
     assert "3 of 4 ids have no clip: b, c, d." in text
-    assert "3 files match no id" in text and "Did you mean 'B.mp4' for 'b'?" in text
+    assert "3 files match no id and are left out" in text and "Did you mean 'B.mp4' for 'b'?" in text
+
+
+def test_one_file_too_many_is_told_as_one(tmp_path: Path) -> None:
+    fill(tmp_path, "a.mp4", "unrelated.mp4")
+    assert match_clips(tmp_path, ["a"]).describe() == "1 file matches no id and is left out: unrelated.mp4."
 
 
 def test_a_numbered_neighbour_is_no_suggestion(tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ def test_notes_hold_floors_footnotes_and_completeness() -> None:
     text = "\n".join(wide([summary()]).notes)
     assert "FID 3.21" in text and "pytorch-fid preprocessing" in text and "N = 8" in text
     assert "Every value is of all 8 clips" in "\n".join(wide([builtin_only()]).notes)
+    single = builtin_only()
+    alone = replace(single, cells=tuple(replace(cell, n=1, total=1) for cell in single.cells))
+    assert "Every value is of one clip, which has no interval." in wide([alone]).notes
 
 
 def test_published_rows_join_the_block_of_their_data_set_and_follow_ours() -> None:
