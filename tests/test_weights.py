@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import subprocess
 import sys
 import zipfile
@@ -407,19 +406,6 @@ def test_require_takes_the_alternative_that_is_here(folder: Path) -> None:
         require("net")
     for word in ("net.pth", "1.0 MB", "Apache-2.0", "lt-eval weights fetch net", LINE.urls[0], "--weights builtin"):
         assert word in str(refusal.value)
-
-
-def test_all_that_is_missing_is_told_in_one_list_with_one_way_to_get_it(folder: Path) -> None:
-    told = str(weights.missing(("net", "unpinned"), ("unpinned",)))
-    assert "net.pth  (or unpinned.pth, unpinned)" in told
-    assert told.count("lt-eval weights fetch net unpinned") == told.count("--weights builtin") == 1
-    assert told.count(str(folder)) == 1
-
-
-def test_missing_weights_are_told_alike_from_another_process(folder: Path) -> None:
-    refusal = weights.missing(("net", "unpinned"))
-    back = pickle.loads(pickle.dumps(refusal))
-    assert (type(back), str(back), back.wanted) == (type(refusal), str(refusal), (("net", "unpinned"),))
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion() -> None:

@@ -147,7 +147,8 @@ def _refuse_nothing_to_do(spec: RunSpec) -> None:
 
 def _plans(spec: RunSpec, offered: Mapping[str, Any]) -> tuple[MetricPlan, ...]:
     """Make all metrics; what several of them lack is told at once."""
-    plans, lacking = [], []
+    plans: list[MetricPlan] = []
+    lacking: list[tuple[str, ...]] = []
     for metric in spec.metrics:
         try:
             plans.append(plan_metric(metric, offered))
