@@ -155,7 +155,7 @@ def changed(record: Any, changes: Mapping[str, Any], where: str = "", what: str 
             raise SpecError(f"{place} has no field {name!r}.{suggestion(name, known)}")
         old, path = known[name], where + name
         if dataclasses.is_dataclass(old):
-            replaced[name] = changed(old, _table(value, path), f"{path}.")
+            replaced[name] = changed(old, _table(value, path, old), f"{path}.")
         else:
             replaced[name] = _value(old, value, path)
     return dataclasses.replace(record, **replaced)
@@ -174,7 +174,9 @@ def _value(old: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
+def _table(value: Any, where: str, record: Any = None) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise SpecError(f"{where} is {value!r}; it must be a table of fields.")
+        fields = [] if record is None else [field.name for field in dataclasses.fields(record)]
+        known = f" Set one of them: {', '.join(f'{where}.{name}' for name in fields)}." if fields else ""
+        raise SpecError(f"{where} is {value!r}; it must be a table of fields.{known}")
     return value
