@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from lt_eval import fingerprint
 from lt_eval.bench.host import FAILED
-from lt_eval.bench.timing import Timeline, listen
+from lt_eval.bench.timing import AUDIO_CHUNK_S, Timeline, listen
 from lt_eval.bench.viewing import first_frame_s, throughput_fps
 from lt_eval.errors import DatasetError, StoreError, UnscorableError
 from lt_eval.records import Column, Dialogue, Failure, Row
@@ -173,6 +173,7 @@ def render_clip(
                 prompt=dialogue.prompt,
                 text=turn.text,
                 seed=seed,
+                chunk_s=AUDIO_CHUNK_S,
                 keep=shelf.put,
                 tell=tell,
             )
@@ -283,7 +284,7 @@ def render_key(identity: str, method: str, dialogue: Dialogue, seed: int) -> str
     """Return the key of a rendered clip: the generator with its options and code, all of the item, the seed."""
     turn = dialogue.turns[0]
     conditions = (fingerprint.of_file(turn.speech), fingerprint.of_file(dialogue.portrait), turn.text, dialogue.prompt)
-    return key_of("render-2", identity, method, dialogue.id, *conditions, seed)
+    return key_of("render-3", identity, method, dialogue.id, *conditions, seed)
 
 
 def is_rendered(row: Row | None, path: Path) -> bool:

@@ -31,6 +31,26 @@ def dialogue(tmp_path: Path) -> Dialogue:
     return Dialogue("a", (Turn(speech=speech),), portrait=tmp_path / "face.png", prompt="talk")
 
 
+class PerPiece:
+    """Makes one frame of every piece of sound that it is handed."""
+
+    fps = 25.0
+    sample_rate = 16_000
+
+    @contextmanager
+    def session(self, portrait: Frames, *, prompt: str = "", seed: int = 0) -> Iterator[Session]:
+        yield self
+
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        for _ in speech:
+            yield np.zeros((1, 32, 32, 3), np.uint8)
+
+
+def test_a_generator_is_handed_its_sound_in_pieces_of_a_frame(dialogue: Dialogue, tmp_path: Path) -> None:
+    row = render_row(PerPiece(), "g", "d", "m", dialogue, tmp_path / "clip.mp4", seed=0)
+    assert row.details["frames"] == 25 and row.details["streams"] is True
+
+
 def test_a_clip_is_another_when_anything_that_it_was_made_from_is(dialogue: Dialogue, tmp_path: Path) -> None:
     other = write_wav(tmp_path / "other.wav", tone(0, 0.5))
     (turn,) = dialogue.turns

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Pace = Literal["instant", "realtime"]
 """Audio as fast as the generator takes it, or as fast as somebody speaks it."""
 
+AUDIO_CHUNK_S = 0.04
+"""Length of the pieces in which a generator is handed its audio, unless told otherwise: a video frame's at 25 fps."""
+
 INVALID = "generation_invalid"
 """Reason of a failure: the chunks are not what `Session.speak` must yield."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lt_eval.bench.conditions import Conditions, Kind, draw_conditions
 from lt_eval.bench.resources import EnergyMeter, gpu_names, peak_memory
-from lt_eval.bench.timing import Pace, Timeline, listen
+from lt_eval.bench.timing import AUDIO_CHUNK_S, Pace, Timeline, listen
 from lt_eval.bench.viewing import STEADY_BLOCKS, block_ends
 from lt_eval.interfaces import HasBlocks, HasStages
 
@@ -43,7 +43,7 @@ class Drive:
     seconds: float = 5.0
     size: int = 512
     kind: Kind = "talker"
-    chunk_s: float | None = 0.04
+    chunk_s: float | None = AUDIO_CHUNK_S
     pace: Pace = "instant"
     seed: int = 0
 
