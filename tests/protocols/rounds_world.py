@@ -78,7 +78,8 @@ class System:
 
     Args:
         log: the file.
-        fault: what goes wrong in scenario "soup", turn 2: "raise", "hang", "silent", "open" or "".
+        fault: what goes wrong in scenario "soup", turn 2: "raise", "hang", "silent", "open", "odd", "grows",
+            "floats", "nan" or "".
         pause_s: how long each turn takes.
     """
 
@@ -118,11 +119,20 @@ class Session:
         if fault == "hang":
             threading.Event().wait(30.0)
         for part in ("Part one. ", "Part two."):
-            yield Piece(part, np.full(9600, 0.1, np.float32))
+            yield Piece(part, np.full(9600, np.nan if fault == "nan" else 0.1, np.float32))
             if fault == "raise":
                 raise RuntimeError("CUDA error")
             if fault != "silent":
-                yield Piece(frames=np.stack([np.roll(self.portrait, 3 * i + self.turns, 1) for i in range(5)]))
+                frames = np.stack([np.roll(self.portrait, 3 * i + self.turns, 1) for i in range(5)])
+                yield Piece(frames=_spoilt(frames, fault, part))
+
+
+def _spoilt(frames: Frames, fault: str, part: str) -> Any:
+    if fault == "odd":
+        return frames[:, :63]
+    if fault == "grows" and part == "Part two.":
+        return frames[:, :62]
+    return frames / 255 if fault == "floats" else frames
 
 
 class Judge:

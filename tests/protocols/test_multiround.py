@@ -237,6 +237,10 @@ class Kind:
         ("raise", "generation_failed", "Turn 2: RuntimeError: CUDA error"),
         ("silent", "no_frames", "Turn 2: The system gave no frame."),
         ("hang", "timeout", "Turn 2: The system took longer than 0.5 s"),
+        ("odd", "bad_frames", "Turn 2: Frames are 64x63, and H.264 needs even sides."),
+        ("grows", "bad_frames", "Turn 2: Frames change within a turn from 64x64 to 64x62."),
+        ("floats", "bad_frames", "Turn 2: Frames must be uint8 RGB [T, H, W, 3]; the system gave float64"),
+        ("nan", "bad_sound", "Turn 2: Sound must be finite float [T]"),
     ],
 )
 def test_a_turn_that_fails_costs_its_conversation_only(world: World, fault: str, reason: str, message: str) -> None:
