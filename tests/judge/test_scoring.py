@@ -246,6 +246,25 @@ def test_seeds_of_repeats_and_repairs_never_meet(talks: list[Conversation], tmp_
     assert len({body["seed"] for body in fake.chats}) == len(fake.chats) == 12
 
 
+def test_fewer_repairs_ask_nothing_again(talks: list[Conversation], tmp_path: Path) -> None:
+    options = fast(dimensions=("CN",), repeats=3)
+    verdicts = run(talks[:1], FakeOpenAI(), tmp_path / "r.sqlite", options)
+    again = FakeOpenAI()
+    assert run(talks[:1], again, tmp_path / "r.sqlite", replace(options, repairs=0)) == verdicts
+    assert again.chats == []
+
+
+def test_an_answer_that_the_server_broke_off_is_asked_for_again(
+    talks: list[Conversation], tmp_path: Path, no_pauses: None
+) -> None:
+    fake = FakeOpenAI()
+    fake.script.append(says("I think of \\boxed{1} at first, but", finish="abort"))
+    (verdict,) = run(talks[:1], fake, tmp_path / "r.sqlite", fast(dimensions=("CN",)))
+    assert (verdict.status, verdict.score) == ("ok", 4.0)
+    with ReplyStore(tmp_path / "r.sqlite") as replies:
+        assert len(replies) == 1
+
+
 def test_a_busy_or_broken_server_is_asked_again_and_leaves_no_trace(
     talks: list[Conversation], tmp_path: Path, no_pauses: None
 ) -> None:

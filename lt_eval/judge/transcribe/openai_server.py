@@ -84,7 +84,7 @@ class OpenAITranscriber:
                 try:
                     files = {"file": ("audio.wav", wav, "audio/wav")}
                     answer = client.post(f"{url}/v1/audio/transcriptions", data=form, files=files)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     found = f"no answer ({type(error).__name__})"
                     continue
                 if answer.is_success:
