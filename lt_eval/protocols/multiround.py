@@ -105,14 +105,14 @@ def run_rounds(
         manifest = replace(
             manifest, transcripts=heard.info, footnotes=(*manifest.footnotes, *footnotes_of(signals, rows))
         )
-        write_manifest(out, manifest)
         verdicts: tuple[Verdict, ...] = ()
         if spec.judge.name != NO_JUDGE:
             judged = ask_judge(spec.judge, heard.conversations, out, progress, judge_transport)
             verdicts = judged.verdicts
             manifest = replace(manifest, judge=judged.info)
             write_verdicts(out, verdicts)
-            write_manifest(out, manifest)
+        manifest = replace(manifest, finished=True)
+        write_manifest(out, manifest)
     return RoundsOutcome(manifest, heard.conversations, tuple(rows), verdicts, heard.problems)
 
 
@@ -211,6 +211,7 @@ def _manifest(
         signals=columns,
         footnotes=tuple(notes),
         sessions=(*sessions, {**provenance.describe(), "spec": spec.to_json()}),
+        finished=False,
     )
 
 

@@ -297,6 +297,22 @@ def test_a_conversation_is_held_again_where_anything_of_it_changed(world: World)
     assert len(log.read_text().splitlines()) == 8 + 6
 
 
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_run_says_whether_it_came_to_its_end(world: World, judged: bool) -> None:
+    """Killed while the judge is asked, a run must not pass for one without a judge."""
+    world.run(Judge() if judged else None)
+    assert read_rounds(world.out).manifest.finished
+    seen = []
+
+    def look(times: int, body: Any) -> str:
+        seen.append(read_rounds(world.out).manifest.finished)
+        return "\\boxed{3}"
+
+    other = {"servers": "http://judge", "tries": 1, "side_px": 64, "seed": 9}
+    assert world.run(Judge(look), judge=other).manifest.finished and set(seen) == {False}
+    assert read_rounds(world.out).manifest.finished
+
+
 def test_a_folder_of_other_scenarios_is_refused(world: World) -> None:
     world.run()
     world.scenarios.write_text(world.scenarios.read_text().replace("Tell me about it.", "Tell me about that."))
