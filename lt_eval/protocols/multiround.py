@@ -25,7 +25,7 @@ from lt_eval.protocols.rounds_answers import Stage, Units, hold, portrait_of, sp
 from lt_eval.protocols.rounds_judge import VLM, ask_judge, check_judge, judge_options
 from lt_eval.protocols.rounds_signals import DATASET, footnotes_of, measure_signals, plan_signals
 from lt_eval.protocols.rounds_spec import NO_JUDGE, RoundsSpec, SystemSpec
-from lt_eval.protocols.rounds_transcripts import transcribe
+from lt_eval.protocols.rounds_transcripts import check_transcriber, transcribe
 from lt_eval.records import Conversation, Failure, MethodInfo
 from lt_eval.registry import create
 from lt_eval.report.rounds import RoundsManifest, read_manifest, write_manifest
@@ -87,6 +87,7 @@ def run_rounds(
     scenarios = _scenarios(spec)
     if spec.judge.name == VLM:
         judge_options(spec.judge.options)
+    check_transcriber(spec.transcriber)
     signals = plan_signals(spec.metrics, {"weights": spec.weights, "device": spec.device, "seed": spec.seed})
     with RunStore(out) as store:
         _refuse_other_scenarios(out, spec)

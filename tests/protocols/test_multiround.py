@@ -313,6 +313,25 @@ def test_a_run_says_whether_it_came_to_its_end(world: World, judged: bool) -> No
     assert read_rounds(world.out).manifest.finished
 
 
+@pytest.mark.parametrize(
+    "transcriber",
+    [
+        {"name": "openai", "url": "http://user:secret@h/v1"},
+        {"name": "openai", "api_key_env": "NO_SUCH_VARIABLE_HERE"},
+        {"name": "funasr", "model": "nowhere"},
+        {"name": "funazr"},
+    ],
+)
+def test_a_transcriber_that_cannot_be_made_is_told_before_anything_is_asked(
+    world: World, transcriber: dict[str, str]
+) -> None:
+    log = world.root / "log"
+    with pytest.raises(UsageError) as caught:
+        world.run(systems={"own": {"system": f"{HERE}:System", "options": {"log": str(log)}}}, transcriber=transcriber)
+    assert not log.exists() and "secret" not in str(caught.value)
+    assert not (world.out / "multiround.json").exists()
+
+
 def test_a_folder_of_other_scenarios_is_refused(world: World) -> None:
     world.run()
     world.scenarios.write_text(world.scenarios.read_text().replace("Tell me about it.", "Tell me about that."))
