@@ -103,6 +103,18 @@ def test_latency_is_of_the_first_frame_and_its_talkers_share_of_the_first_sound(
             assert 0.1 <= turn.talker_s <= turn.latency_s <= turn.wall_s < 5.0
 
 
+def test_neither_later_frames_nor_later_sound_count(world: World) -> None:
+    """Sound, a gap, frames, a gap, sound, a gap, frames, a gap: only the first of each is waited for."""
+    gap_s = 0.1
+    for conversation in world.run(
+        systems={"slow": {"system": f"{HERE}:System", "options": {"gap_s": gap_s}}}
+    ).conversations:
+        for turn in conversation.turns:
+            assert turn.talker_s is not None and turn.latency_s is not None and turn.wall_s is not None
+            assert turn.talker_s + gap_s <= turn.latency_s
+            assert turn.latency_s + 3 * gap_s <= turn.wall_s
+
+
 def test_the_video_goes_on_from_earlier_turns(world: World) -> None:
     """ToyGenerator draws one mark a turn of its session; the talker counts the turns it remembers."""
     (tower, *_) = world.run(systems=talking()).conversations
