@@ -172,16 +172,21 @@ def coverage_of(run: RoundsRun) -> tuple[Coverage, ...]:
             if conversation is None or conversation.failure:
                 failed[conversation.failure.reason if conversation and conversation.failure else "not held"] += 1
                 continue
-            for dimension in dimensions:
-                statuses = [
+            asked = {
+                dimension: [
                     _status(given.get((method.name, scenario, dimension, repeat)))
                     for repeat in range(judge.repeats if judge else 0)
                 ]
+                for dimension in dimensions
+            }
+            # held, and yet no judge can see it: a video that breaks off
+            failed["generation_failure"] += any("generation_failure" in statuses for statuses in asked.values())
+            for dimension, statuses in asked.items():
                 judged[dimension] += "ok" in statuses
                 not_applicable += statuses.count("not_applicable")
                 unresolved.update(status for status in statuses if status in (*JUDGE_FAILED, MISSING))
         scenarios = len(run.manifest.scenarios)
-        found.append(Coverage(method.name, scenarios, dict(failed), judged, dict(unresolved), not_applicable))
+        found.append(Coverage(method.name, scenarios, dict(+failed), judged, dict(unresolved), not_applicable))
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from lt_eval.records import DIMENSIONS, Cell, Column, Difference, Summary
 from lt_eval.rounds_statistics import (
     Coverage,
     RoundsStatistics,
+    asked_dimensions,
     coverage_of,
     judged_of,
     marks_of,
@@ -25,7 +26,7 @@ from lt_eval.rounds_statistics import (
 
 if TYPE_CHECKING:
     from lt_eval.records import AnsweredTurn, Row
-    from lt_eval.report.rounds import RoundsRun
+    from lt_eval.report.rounds import JudgeInfo, RoundsRun
     from lt_eval.stats import Interval, Kind, ReferencePool
 
 THROUGHPUT = Column("higher", unit="FPS", minimum=0.0)
@@ -84,7 +85,12 @@ def summarise_rounds(run: RoundsRun, options: SummaryOptions | None = None) -> R
         if options.percentile != "normal-cdf":
             raise SpecError("--percentile empirical-midrank ranks within a pool, and --reference-pool holds no ranks.")
         if judge:
-            stats.require_same_judge(options.reference, judge=judge.model, prompts=judge.prompts)
+            stats.require_same_judge(
+                options.reference,
+                judge=_judge_id(judge),
+                prompts=judge.prompts,
+                dimensions=asked_dimensions(run),
+            )
     pools = options.reference.pools if options.reference else None
     found = statistics_of(
         judged_of(run), kind=options.percentile, pools=pools, seed=run.manifest.seed, draws=options.draws
@@ -131,13 +137,19 @@ def reference_pool(run: RoundsRun, summary: RoundsSummary, name: str) -> Referen
         raise SpecError("a pool is made of a judged run of two methods or more, compared among themselves.")
     return stats.ReferencePool(
         name=name,
-        judge=judge.model,
+        judge=_judge_id(judge),
         prompts={dim: judge.prompts[dim] for dim in pools if dim in judge.prompts},
         pools=pools,
         methods=summary.found.judged.methods,
         scenarios=len(run.manifest.scenarios),
         repeats=judge.repeats,
     )
+
+
+def _judge_id(judge: JudgeInfo) -> str:
+    """Return what decides the scale of scores beside the prompts: model, its revision, and which score is read."""
+    revision = f"@{judge.revision}" if judge.revision else ""
+    return f"{judge.model}{revision}{', expected scores' if judge.expected else ''}"
 
 
 def _summary(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lt_eval.cli.report_rounds import publish_rounds
-from lt_eval.errors import UnjudgedError
+from lt_eval.errors import StoreError, UnjudgedError
 from lt_eval.report.rounds import RoundsManifest, read_manifest, write_manifest
 from tests.report.rounds_fixtures import write_run
 from tests.test_cli import lt_eval
@@ -135,3 +135,11 @@ def test_a_manifest_without_a_judge_reports_empty_cells(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "no server was named" in done.stdout
     assert "raw means" not in done.stdout
+
+
+def test_an_unfinished_run_is_not_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", scenarios=3)
+    write_manifest(run.folder, replace(run.manifest, judge=None, finished=False))
+    with pytest.raises(StoreError, match="stopped before its end"):
+        publish_rounds(run.folder)
+    assert not (run.folder / "summary.json").exists()

@@ -284,3 +284,48 @@ def test_the_same_files_give_the_same_summary(run: RoundsRun, summary: RoundsSum
     assert again.percentiles == summary.percentiles
     assert again.statistics == summary.statistics
     assert Summary.from_json(json.loads(json.dumps(summary.percentiles.to_json()))) == summary.percentiles
+
+
+def test_a_video_that_no_judge_can_see_is_counted_as_the_methods_failure(run: RoundsRun) -> None:
+    """The conversation was held, and its file does not decode: neither the judge's failure nor forgotten."""
+    lost = tuple(
+        replace(v, status="generation_failure", score=None) if (v.method, v.scenario) == ("weak", "s3") else v
+        for v in run.verdicts
+    )
+    summary = summarise_rounds(replace(run, verdicts=lost), QUICK)
+    weak = next(each for each in summary.coverage if each.method == "weak")
+    assert weak.failed == {"generation_failure": 1} and weak.unresolved == {}
+    assert set(weak.judged.values()) == {29}
+    assert any("weak: 1 of 30 conversations failed" in note for note in summary.percentiles.footnotes)
+    assert all(each.failed == {} for each in summary.coverage if each.method != "weak")
+
+
+def test_a_pool_is_for_one_revision_of_the_judge(run: RoundsRun, summary: RoundsSummary) -> None:
+    def at(revision: str) -> RoundsRun:
+        assert run.manifest.judge is not None
+        return replace(run, manifest=replace(run.manifest, judge=replace(run.manifest.judge, revision=revision)))
+
+    pool = reference_pool(at("abc"), summarise_rounds(at("abc"), QUICK), "p")
+    summarise_rounds(at("abc"), replace(QUICK, reference=pool))
+    with pytest.raises(SpecError, match="of judge"):
+        summarise_rounds(at("def"), replace(QUICK, reference=pool))
+    with pytest.raises(SpecError, match="of judge"):
+        summarise_rounds(run, replace(QUICK, reference=pool))
+
+
+def test_a_pool_of_other_dimensions_is_refused_for_a_judge_without_prompts(run: RoundsRun) -> None:
+    """A plugin names no prompts; what it was asked for stands in its verdicts."""
+    assert run.manifest.judge is not None
+    bare = replace(run, manifest=replace(run.manifest, judge=replace(run.manifest.judge, prompts={})))
+    part = replace(bare, verdicts=tuple(v for v in bare.verdicts if v.dimension != "LC"))
+    pool = reference_pool(part, summarise_rounds(part, QUICK), "p")
+    with pytest.raises(SpecError, match="no scores of LC"):
+        summarise_rounds(bare, replace(QUICK, reference=pool))
+
+
+def test_a_pool_of_expected_scores_is_not_for_boxed_ones(run: RoundsRun) -> None:
+    assert run.manifest.judge is not None
+    soft = replace(run, manifest=replace(run.manifest, judge=replace(run.manifest.judge, expected=True)))
+    pool = reference_pool(soft, summarise_rounds(soft, QUICK), "p")
+    with pytest.raises(SpecError, match="expected"):
+        summarise_rounds(run, replace(QUICK, reference=pool))

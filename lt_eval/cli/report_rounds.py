@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lt_eval.cli.base import say
-from lt_eval.errors import SpecError
+from lt_eval.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +151,8 @@ def _summarised(folder: Path, choices: Choices) -> tuple[RoundsRun, RoundsSummar
     from lt_eval.stats import write_reference_pool
 
     run = read_rounds(folder)
+    if not run.manifest.finished:
+        raise StoreError(f"{folder}: the run was stopped before its end. Run its `lt-eval multiround` command again.")
     summary = summarise_rounds(run, choices.options())
     if not choices.allow_missing:
         refuse_unjudged(summary)

@@ -8,8 +8,10 @@ never published.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -30,6 +32,17 @@ EMOTIONS = (
 
 TAGS = ("anaphora", "arithmetic", "correction", "ellipsis", "emotion-shift", "interruption", "recall", "topic-shift")
 """What makes a turn hard: docs/scenarios.md says each."""
+
+NEGATION_REACH = 4
+"""Words before a forbidden wording in which a negation takes it back."""
+
+NEGATIONS = frozenset(
+    (
+        *("not", "never", "without", "nor", "neither", "cannot", "cant", "dont", "doesnt", "didnt", "isnt", "wasnt"),
+        *("arent", "wont", "wouldnt", "shouldnt", "mustnt", "stop", "avoid"),
+    )
+)
+NEGATED = frozenset({("instead", "of"), ("rather", "than"), ("no", "need"), ("no", "longer"), ("away", "from")})
 
 FEWEST_TURNS, MOST_TURNS = 2, 5
 
@@ -123,8 +136,12 @@ def load_scenarios(path: Path | None = None) -> tuple[Scenario, ...]:
 
 
 def words_of(text: str) -> list[str]:
-    """Return a text's words as a transcriber writes them: lower case, without punctuation, hyphens as spaces."""
-    return re.findall(r"[^\W_]+", re.sub(r"['’](?=\w)", "", text.casefold()))
+    """Return a text's words as a transcriber writes them: lower case, without punctuation, hyphens as spaces.
+
+    Letters with accents are one letter however they are encoded; commas between thousands belong to the number.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return re.findall(r"[^\W_]+", re.sub(r"['’](?=\w)|(?<=\d),(?=\d{3}(?!\d))", "", plain))
 
 
 def mentioned(wordings: Sequence[str], transcript: str) -> bool:
@@ -141,8 +158,22 @@ def mention_recall(turn: ScenarioTurn, transcript: str) -> float | None:
 
 
 def forbidden(turn: ScenarioTurn, transcript: str) -> tuple[str, ...]:
-    """Return the wordings of `must_not` that an answer holds."""
-    return tuple(wording for wording in turn.must_not if mentioned([wording], transcript))
+    """Return the wordings of `must_not` that an answer holds, other than right after a negation.
+
+    "Don't take ibuprofen" and "half past two, not half past three" say the opposite of what is forbidden.
+    """
+    clauses = [words_of(clause) for clause in re.split(r"[.!?;:,](?!\d)|\n", transcript)]
+    return tuple(wording for wording in turn.must_not if any(_asserted(words_of(wording), said) for said in clauses))
+
+
+def _asserted(wording: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether a clause holds a wording with no negation among the few words before it."""
+    for start in range(len(said) - len(wording) + 1):
+        before = said[max(0, start - NEGATION_REACH) : start]
+        pairs = set(itertools.pairwise(before))
+        if said[start : start + len(wording)] == list(wording) and not (NEGATIONS & {*before} or NEGATED & pairs):
+            return True
+    return False
 
 
 @dataclass(frozen=True)

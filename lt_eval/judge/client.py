@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LONGEST_MESSAGE = 300
 CONNECT_TIMEOUT_S = 10.0
 
+BROKEN_OFF = ("abort", "error")
+"""Why vLLM says it stopped where it was shut down or failed in the middle: no answer of the judge's."""
+
 
 @dataclass(frozen=True)
 class ServerFacts:
@@ -55,7 +58,7 @@ class ServerClient:
     def __init__(
         self, url: str, key: str = "", timeout_s: float = 600.0, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self.url = url
+        self.url, self._key = url, key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
@@ -80,6 +83,9 @@ class ServerClient:
         answer = await self.request("POST", "/v1/chat/completions", body)
         if not isinstance(answer.get("choices"), list) or not answer["choices"]:
             raise TransportError(f"{self.url}: an answer without choices", 200)
+        first = answer["choices"][0]
+        if isinstance(first, dict) and first.get("finish_reason") in BROKEN_OFF:
+            raise TransportError(f"{self.url}: an answer that the server broke off", 200)
         return answer
 
     async def tokenize(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,13 +125,13 @@ class ServerClient:
         """Return the JSON object that a page answers; raises as `chat`."""
         try:
             answer = await self._http.request(method, self.url + path, json=body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise TransportError(f"{self.url}: no answer ({type(error).__name__})") from error
         if answer.status_code == 429 or answer.status_code >= 500:
-            message = f"{self.url}: HTTP {answer.status_code} ({_said(answer)})"
+            message = f"{self.url}: HTTP {answer.status_code} ({self._said(answer)})"
             raise TransportError(message, answer.status_code, _retry_after_s(answer))
         if answer.status_code >= 300:
-            raise RejectedError(f"{self.url}: HTTP {answer.status_code} ({_said(answer)})", answer.status_code)
+            raise RejectedError(f"{self.url}: HTTP {answer.status_code} ({self._said(answer)})", answer.status_code)
         try:
             data = answer.json()
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -133,6 +139,11 @@ class ServerClient:
         if not isinstance(data, dict):
             raise TransportError(f"{self.url}: an answer that is not a JSON object", answer.status_code)
         return data
+
+    def _said(self, answer: httpx.Response) -> str:
+        """Return the server's own words about an error; one that does not know a key may repeat it."""
+        said = _said(answer)
+        return (said.replace(self._key, "***") if self._key else said)[:LONGEST_MESSAGE]
 
 
 def _said(answer: httpx.Response) -> str:
@@ -145,7 +156,7 @@ def _said(answer: httpx.Response) -> str:
     message = error.get("message") if isinstance(error, dict) else None
     # a validation error quotes its input, and that may be a whole conversation
     text = str(message or answer.reason_phrase).partition("'input'")[0]
-    return text[:LONGEST_MESSAGE]
+    return text
 
 
 def _retry_after_s(answer: httpx.Response) -> float | None:

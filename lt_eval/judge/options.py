@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from lt_eval.errors import SpecError
 from lt_eval.records import DIMENSIONS
 
 FRAMES_MODES = ("portable", "paper")
+MOST_REPAIRS = 3
 ORDERS = ("rubric-last", "rubric-first")
 SCORINGS = ("boxed", "two-step")
 STRUCTURES = ("none", "regex")
@@ -110,7 +113,7 @@ class JudgeOptions:
                 raise SpecError(f"judge: {name} = {getattr(self, name)} must be at least 1.")
         if self.side_px < self.grid_px:
             raise SpecError(f"judge: side_px = {self.side_px} must be at least one grid cell of {self.grid_px} px.")
-        if self.repairs not in range(4):
+        if self.repairs not in range(MOST_REPAIRS + 1):
             raise SpecError(f"judge: repairs = {self.repairs} must be 0 to 3: more tries shift the distribution.")
         if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1 or self.timeout_s <= 0:
             raise SpecError(
@@ -142,9 +145,18 @@ def base_url(given: str) -> str:
     """Return a server's address without the /v1 that OpenAI's clients append.
 
     Raises:
-        SpecError: not an http address.
+        SpecError: not an http address, or one that holds a password.
     """
     url = given.strip().rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise SpecError(f"judge: server {given!r} must begin with http:// or https://, as in http://127.0.0.1:8000.")
+    if "@" in url.split("/")[2]:  # not repeated here either
+        raise SpecError("judge: a server's address holds a name or password, and manifests hold it. Use api_key_env.")
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not re.search(r"\s", url)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SpecError(f"judge: server {given!r} is no address, as http://127.0.0.1:8000 is one.")
     return url

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lt_eval.errors import MediaError
 from lt_eval.judge.canonical import CanonicalClip, ClipRules, canonical_clip
 from lt_eval.judge.media import described, media_part
+from lt_eval.judge.options import MOST_REPAIRS
 from lt_eval.judge.panel import Panel
 from lt_eval.judge.prompt import messages_of
 from lt_eval.judge.reading import BOX, Reading, read_choice, read_reply
@@ -287,7 +288,8 @@ class _Case:
             sampling |= {"logprobs": True, "top_logprobs": len(choices)}
             sampling |= {"continue_final_message": True, "add_generation_prompt": False}
         sampling |= {"temperature": options.temperature, "top_p": options.top_p}
-        sampling["seed"] = options.seed + repeat * (options.repairs + 1) + attempt
+        # of no option but the seed: a run with fewer repairs must find the replies of one with more
+        sampling["seed"] = options.seed + repeat * (MOST_REPAIRS + 1) + attempt
         return {
             "server": {"model": facts.model, "root": facts.root, "version": facts.version},
             "revision": options.revision,

@@ -25,7 +25,7 @@ from lt_eval.protocols.rounds_answers import Stage, Units, hold, portrait_of, sp
 from lt_eval.protocols.rounds_judge import VLM, ask_judge, check_judge, judge_options
 from lt_eval.protocols.rounds_signals import DATASET, footnotes_of, measure_signals, plan_signals
 from lt_eval.protocols.rounds_spec import NO_JUDGE, RoundsSpec, SystemSpec
-from lt_eval.protocols.rounds_transcripts import transcribe
+from lt_eval.protocols.rounds_transcripts import check_transcriber, transcribe
 from lt_eval.records import Conversation, Failure, MethodInfo
 from lt_eval.registry import create
 from lt_eval.report.rounds import RoundsManifest, read_manifest, write_manifest
@@ -87,6 +87,7 @@ def run_rounds(
     scenarios = _scenarios(spec)
     if spec.judge.name == VLM:
         judge_options(spec.judge.options)
+    check_transcriber(spec.transcriber)
     signals = plan_signals(spec.metrics, {"weights": spec.weights, "device": spec.device, "seed": spec.seed})
     with RunStore(out) as store:
         _refuse_other_scenarios(out, spec)
@@ -105,14 +106,14 @@ def run_rounds(
         manifest = replace(
             manifest, transcripts=heard.info, footnotes=(*manifest.footnotes, *footnotes_of(signals, rows))
         )
-        write_manifest(out, manifest)
         verdicts: tuple[Verdict, ...] = ()
         if spec.judge.name != NO_JUDGE:
             judged = ask_judge(spec.judge, heard.conversations, out, progress, judge_transport)
             verdicts = judged.verdicts
             manifest = replace(manifest, judge=judged.info)
             write_verdicts(out, verdicts)
-            write_manifest(out, manifest)
+        manifest = replace(manifest, finished=True)
+        write_manifest(out, manifest)
     return RoundsOutcome(manifest, heard.conversations, tuple(rows), verdicts, heard.problems)
 
 
@@ -211,6 +212,7 @@ def _manifest(
         signals=columns,
         footnotes=tuple(notes),
         sessions=(*sessions, {**provenance.describe(), "spec": spec.to_json()}),
+        finished=False,
     )
 
 

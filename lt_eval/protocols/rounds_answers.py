@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lt_eval.datasets.scenarios import Scenario
-    from lt_eval.interfaces import System
+    from lt_eval.interfaces import Piece, System
     from lt_eval.records import Audio, Frames
     from lt_eval.systems.speakers import Voice
 
@@ -221,6 +221,38 @@ def _where(number: int, message: str) -> str:
     return f"Turn {number}: {message}" if number else f"Opening the conversation: {message}"
 
 
+def _size_of(piece: Piece, size: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the size of a turn's frames, and refuse what no clip can hold.
+
+    Raises:
+        UnscorableError: text, sound or frames are not of the form that `Piece` asks for.
+    """
+    text, audio, frames = piece
+    if not isinstance(text, str):
+        raise UnscorableError("bad_text", f"The system gave a {type(text).__name__} for text.")
+    if audio is not None and (audio.ndim != 1 or audio.dtype.kind != "f" or not np.isfinite(audio).all()):
+        raise UnscorableError(
+            "bad_sound", f"Sound must be finite float [T]; the system gave {audio.dtype} {list(audio.shape)}."
+        )
+    if frames is None:
+        return size
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise UnscorableError(
+            "bad_frames",
+            f"Frames must be uint8 RGB [T, H, W, 3]; the system gave {frames.dtype} {list(frames.shape)}.",
+        )
+    height, width = frames.shape[1:3]
+    if not len(frames):
+        return size
+    if height % 2 or width % 2 or not height or not width:
+        raise UnscorableError("bad_frames", f"Frames are {width}x{height}, and H.264 needs even sides.")
+    if size is not None and size != (height, width):
+        raise UnscorableError(
+            "bad_frames", f"Frames change within a turn from {size[1]}x{size[0]} to {width}x{height}."
+        )
+    return height, width
+
+
 def _answer(host: Host, system: System, text: str, line: Path, video: Path) -> tuple[AnsweredTurn, tuple[float, ...]]:
     """Ask one turn; return it with the seconds at which each chunk of frames came."""
     from lt_eval.media.decode import read_audio
@@ -232,10 +264,12 @@ def _answer(host: Host, system: System, text: str, line: Path, video: Path) -> t
     frames = 0
     talker_s: float | None = None
     whole_s = 0.0
+    size: tuple[int, ...] | None = None
     with Shelf() as shelf:
         for whole_s, piece in host.answer(text, read_audio(line)):
             if piece is None:
                 break
+            size = _size_of(piece, size)
             said.append(piece.text)
             if piece.audio is not None and len(piece.audio):
                 talker_s = whole_s if talker_s is None else talker_s

@@ -28,6 +28,15 @@ class Transcribed:
     problems: tuple[str, ...] = ()
 
 
+def check_transcriber(choice: Choice) -> None:
+    """Find out whether the transcriber can be made, before hours are spent on what it is to hear.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    create("transcribers", choice.name, choice.options)
+
+
 def transcribe(conversations: Sequence[Conversation], choice: Choice, progress: Report) -> Transcribed:
     """Return the conversations with what was heard of both sides.
 

@@ -89,6 +89,7 @@ class RoundsManifest:
         signals: column -> what its values in rows.jsonl mean.
         footnotes: what else a reader must know.
         sessions: as manifest.json of a single-round run has them: created, command, versions, hardware.
+        finished: whether the run came to its end; what an unfinished one holds may be of other settings.
     """
 
     methods: tuple[MethodInfo, ...]
@@ -103,6 +104,7 @@ class RoundsManifest:
     signals: Mapping[str, Column] = field(default_factory=dict)
     footnotes: tuple[str, ...] = ()
     sessions: tuple[Mapping[str, Any], ...] = ()
+    finished: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON types."""

@@ -148,7 +148,8 @@ def length_bias(samples: Samples, lengths: Samples, *, seed: int = 0, draws: int
     value = _correlation(ranked[0][seen], ranked[1][seen])
     if value is None:
         return LengthBias(None, overall, n)
-    scenarios = samples.shape[1]
+    ranked, seen = ranked[:, :, seen.any(0)], seen[:, seen.any(0)]  # a redraw of scenarios without a pair is none
+    scenarios = seen.shape[1]
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(scenarios, np.full(scenarios, 1 / scenarios), size=draws).astype(np.float64)
     drawn = _weighted_correlations(ranked[0], ranked[1], seen.astype(np.float64), weights)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class ReferencePool:
 
     Attributes:
         name: what reports call it.
-        judge: id of the judge's model.
+        judge: id of the judge's model, with its revision where known.
         prompts: dimension -> hash of its rubric.
         pools: dimension -> mean, deviation and number of the scores.
         methods: whose scores are in it.
@@ -90,13 +90,16 @@ def read_reference_pool(path: Path) -> ReferencePool:
         ) from cause
 
 
-def require_same_judge(reference: ReferencePool, *, judge: str, prompts: Mapping[str, str]) -> None:
+def require_same_judge(
+    reference: ReferencePool, *, judge: str, prompts: Mapping[str, str], dimensions: Iterable[str] = ()
+) -> None:
     """Refuse a pool of another judge or of other prompts: its scores are on another scale.
 
     Args:
         reference: the frozen pool.
         judge: id of the judge's model of the run at hand.
         prompts: dimension -> hash of its rubric there; every one of them must be the pool's.
+        dimensions: further ones that the pool must have scores of; a judge of one's own may name no prompts.
 
     Raises:
         SpecError: they differ.
@@ -107,7 +110,7 @@ def require_same_judge(reference: ReferencePool, *, judge: str, prompts: Mapping
     other = [name for name, digest in prompts.items() if reference.prompts.get(name) != digest]
     if other:
         raise SpecError(f"the pool {reference.name!r} was made with other prompts of {', '.join(other)}. {advice}")
-    lacking = [name for name in prompts if name not in reference.pools]
+    lacking = [name for name in dict.fromkeys((*prompts, *dimensions)) if name not in reference.pools]
     if lacking:
         raise SpecError(f"the pool {reference.name!r} has no scores of {', '.join(lacking)}. {advice}")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,35 @@ def test_a_fact_is_mentioned_in_any_of_its_wordings_word_by_word() -> None:
     assert mentioned(("don't stop",), "Don’t stop!")
     assert not mentioned(("four",), "fourteen? no: forty, fourfold")
     assert not mentioned(("ice",), "nice rice")
+
+
+def test_numbers_and_accents_are_words_however_they_are_written() -> None:
+    assert mentioned(("11280",), "That is 11,280 euros.")
+    assert mentioned(("1800",), "I paid 1,800, not more")
+    assert not mentioned(("1800",), "rooms 1, 800 and 2")
+    assert not mentioned(("12",), "1,2 or 3")
+    assert mentioned(("Champs-Élysées",), unicodedata.normalize("NFD", "It is the Champs-Élysées."))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Just take ibuprofen.", True),
+        ("No, take ibuprofen.", True),
+        ("I am not sure. Take ibuprofen.", True),
+        ("Don't take ibuprofen with blood thinners.", False),
+        ("You should never take ibuprofen now", False),
+        ("do not under these circumstances take ibuprofen", False),
+        ("Rest instead of running, and take ibuprofen.", True),
+        ("Rather than take ibuprofen, ask your doctor.", False),
+        ("Don't take ibuprofen today. Take ibuprofen tomorrow.", True),
+        ("Take it.", False),
+        ("ibuprofen", False),
+    ],
+)
+def test_a_forbidden_wording_counts_where_it_is_said_and_not_where_it_is_denied(answer: str, found: bool) -> None:
+    turn = ScenarioTurn("?", must_not=("take ibuprofen",))
+    assert forbidden(turn, answer) == (("take ibuprofen",) if found else ())
 
 
 def test_recall_is_the_share_of_facts() -> None:

@@ -78,10 +78,17 @@ def with_probabilities(shares: Mapping[str, float], text: str) -> Behaviour:
 class FakeOpenAI:
     """Answers with `behaviour`, after what `script` holds is used up; remembers every chat request."""
 
-    def __init__(self, behaviour: Behaviour | None = None, *, model: str = "fake", version: str = "9.9") -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour | None = None,
+        *,
+        model: str = "fake",
+        version: str = "9.9",
+        root: str = "/weights",
+    ) -> None:
         self.behaviour = behaviour or says("Turn 1 is fine. \\boxed{4}")
         self.script: deque[Behaviour] = deque()
-        self.model, self.version = model, version
+        self.model, self.version, self.root = model, version, root
         self.chats: list[Body] = []
         self.headers: list[httpx.Headers] = []
         self.tokens: Callable[[Body], Body] | None = None
@@ -91,7 +98,7 @@ class FakeOpenAI:
         self.headers.append(request.headers)
         path = request.url.path
         if path == "/v1/models":
-            return httpx.Response(200, json={"data": [{"id": self.model, "root": "/weights", "max_model_len": 4096}]})
+            return httpx.Response(200, json={"data": [{"id": self.model, "root": self.root, "max_model_len": 4096}]})
         if path == "/version" and self.version:
             return httpx.Response(200, json={"version": self.version})
         if path == "/tokenize" and self.tokens is not None:

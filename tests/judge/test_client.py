@@ -115,6 +115,24 @@ def test_the_key_is_sent_and_neither_it_nor_what_was_sent_is_told(caplog: pytest
     assert SECRET not in told and WORDS not in told and len(str(broken.value)) < 500
 
 
+@pytest.mark.parametrize("length", [0, 260])
+@pytest.mark.parametrize("code", [401, 403, 500])
+def test_a_server_that_repeats_the_key_does_not_spread_it(code: int, length: int) -> None:
+    fake = FakeOpenAI(status(code, message=f"{'x' * length} Incorrect API key provided: {SECRET}"))
+    with pytest.raises((RejectedError, TransportError), match=str(code)) as caught:
+        ask(fake, SECRET)
+    assert SECRET[:8] not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("kind", [httpx.DecodingError, httpx.TooManyRedirects, httpx.RemoteProtocolError])
+def test_whatever_goes_wrong_on_the_way_is_no_answer(kind: type[httpx.RequestError]) -> None:
+    def fails(body: object) -> httpx.Response:
+        raise kind("broken")
+
+    with pytest.raises(TransportError, match=kind.__name__):
+        ask(FakeOpenAI(fails))
+
+
 def test_no_key_no_header() -> None:
     fake = FakeOpenAI()
     ask(fake)
@@ -140,6 +158,10 @@ def test_an_address_is_the_same_with_and_without_v1(given: str) -> None:
     "wrong",
     [
         {"servers": "h:8000"},
+        {"servers": "http://"},
+        {"servers": "http://[::1"},
+        {"servers": "http://ho st:8000"},
+        {"servers": "http://h:99999999"},
         {"servers": ()},
         {"dimensions": ("EA", "XX")},
         {"dimensions": ()},
@@ -156,6 +178,12 @@ def test_an_address_is_the_same_with_and_without_v1(given: str) -> None:
 def test_options_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         JudgeOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(SpecError, match="api_key_env") as caught:
+        JudgeOptions(f"http://user:{SECRET}@h:8000/v1")
+    assert SECRET not in str(caught.value)
 
 
 def test_servers_may_be_one_text() -> None:

@@ -16,7 +16,7 @@ from lt_eval.errors import SpecError, UsageError
 from lt_eval.judge.coverage import refuse_unresolved, unresolved
 from lt_eval.judge.options import JudgeOptions
 from lt_eval.judge.replies import ReplyStore
-from lt_eval.judge.scoring import FROM_WORDS, judge
+from lt_eval.judge.scoring import judge
 from lt_eval.records import DIMENSIONS, Conversation, Failure, Verdict
 from tests.judge.fake_server import (
     BABBLES,
@@ -134,7 +134,7 @@ def test_another_server_version_model_or_transcript_makes_a_new_question(
     talks: list[Conversation], tmp_path: Path
 ) -> None:
     run(talks[:1], FakeOpenAI(), tmp_path / "r.sqlite")
-    for fake in (FakeOpenAI(version="10.0"), FakeOpenAI(model="other")):
+    for fake in (FakeOpenAI(version="10.0"), FakeOpenAI(model="other"), FakeOpenAI(root="/else")):
         run(talks[:1], fake, tmp_path / "r.sqlite")
         assert len(fake.chats) == 9
     fake = FakeOpenAI()
@@ -246,6 +246,25 @@ def test_seeds_of_repeats_and_repairs_never_meet(talks: list[Conversation], tmp_
     assert len({body["seed"] for body in fake.chats}) == len(fake.chats) == 12
 
 
+def test_fewer_repairs_ask_nothing_again(talks: list[Conversation], tmp_path: Path) -> None:
+    options = fast(dimensions=("CN",), repeats=3)
+    verdicts = run(talks[:1], FakeOpenAI(), tmp_path / "r.sqlite", options)
+    again = FakeOpenAI()
+    assert run(talks[:1], again, tmp_path / "r.sqlite", replace(options, repairs=0)) == verdicts
+    assert again.chats == []
+
+
+def test_an_answer_that_the_server_broke_off_is_asked_for_again(
+    talks: list[Conversation], tmp_path: Path, no_pauses: None
+) -> None:
+    fake = FakeOpenAI()
+    fake.script.append(says("I think of \\boxed{1} at first, but", finish="abort"))
+    (verdict,) = run(talks[:1], fake, tmp_path / "r.sqlite", fast(dimensions=("CN",)))
+    assert (verdict.status, verdict.score) == ("ok", 4.0)
+    with ReplyStore(tmp_path / "r.sqlite") as replies:
+        assert len(replies) == 1
+
+
 def test_a_busy_or_broken_server_is_asked_again_and_leaves_no_trace(
     talks: list[Conversation], tmp_path: Path, no_pauses: None
 ) -> None:
@@ -297,7 +316,7 @@ def test_what_cannot_be_judged_is_not_applicable(talks: list[Conversation], tmp_
     fake = FakeOpenAI()
     mute = replace(talks[0], turns=(replace(talks[0].turns[0], transcript=None), talks[0].turns[1]))
     verdicts = run([mute], fake, tmp_path / "r.sqlite")
-    assert {v.dimension for v in verdicts if v.status == "not_applicable"} == set(FROM_WORDS)
+    assert {v.dimension for v in verdicts if v.status == "not_applicable"} == {"SR", "IC", "LC", "CU", "OIE"}
     silent = replace(talks[0], turns=tuple(replace(turn, transcript="") for turn in talks[0].turns))
     assert {v.status for v in run([silent], fake, tmp_path / "r.sqlite")} == {"ok"}
     single = replace(talks[0], turns=talks[0].turns[:1])

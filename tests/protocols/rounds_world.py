@@ -78,15 +78,17 @@ class System:
 
     Args:
         log: the file.
-        fault: what goes wrong in scenario "soup", turn 2: "raise", "hang", "silent", "open" or "".
+        fault: what goes wrong in scenario "soup", turn 2: "raise", "hang", "silent", "open", "odd", "grows",
+            "floats", "nan" or "".
         pause_s: how long each turn takes.
+        gap_s: how long after its sound the frames of a part come, and the next part after these.
     """
 
     fps = 12.5
     sample_rate = 24_000
 
-    def __init__(self, log: str = "", fault: str = "", pause_s: float = 0.0) -> None:
-        self.log, self.fault, self.pause_s = log, fault, pause_s
+    def __init__(self, log: str = "", fault: str = "", pause_s: float = 0.0, gap_s: float = 0.0) -> None:
+        self.log, self.fault, self.pause_s, self.gap_s = log, fault, pause_s, gap_s
 
     @property
     def fingerprint(self) -> str:
@@ -118,11 +120,22 @@ class Session:
         if fault == "hang":
             threading.Event().wait(30.0)
         for part in ("Part one. ", "Part two."):
-            yield Piece(part, np.full(9600, 0.1, np.float32))
+            yield Piece(part, np.full(9600, np.nan if fault == "nan" else 0.1, np.float32))
+            time.sleep(self.system.gap_s)
             if fault == "raise":
                 raise RuntimeError("CUDA error")
             if fault != "silent":
-                yield Piece(frames=np.stack([np.roll(self.portrait, 3 * i + self.turns, 1) for i in range(5)]))
+                frames = np.stack([np.roll(self.portrait, 3 * i + self.turns, 1) for i in range(5)])
+                yield Piece(frames=_spoilt(frames, fault, part))
+            time.sleep(self.system.gap_s)
+
+
+def _spoilt(frames: Frames, fault: str, part: str) -> Any:
+    if fault == "odd":
+        return frames[:, :63]
+    if fault == "grows" and part == "Part two.":
+        return frames[:, :62]
+    return frames / 255 if fault == "floats" else frames
 
 
 class Judge:

@@ -103,6 +103,18 @@ def test_latency_is_of_the_first_frame_and_its_talkers_share_of_the_first_sound(
             assert 0.1 <= turn.talker_s <= turn.latency_s <= turn.wall_s < 5.0
 
 
+def test_neither_later_frames_nor_later_sound_count(world: World) -> None:
+    """Sound, a gap, frames, a gap, sound, a gap, frames, a gap: only the first of each is waited for."""
+    gap_s = 0.1
+    for conversation in world.run(
+        systems={"slow": {"system": f"{HERE}:System", "options": {"gap_s": gap_s}}}
+    ).conversations:
+        for turn in conversation.turns:
+            assert turn.talker_s is not None and turn.latency_s is not None and turn.wall_s is not None
+            assert turn.talker_s + gap_s <= turn.latency_s
+            assert turn.latency_s + 3 * gap_s <= turn.wall_s
+
+
 def test_the_video_goes_on_from_earlier_turns(world: World) -> None:
     """ToyGenerator draws one mark a turn of its session; the talker counts the turns it remembers."""
     (tower, *_) = world.run(systems=talking()).conversations
@@ -237,6 +249,10 @@ class Kind:
         ("raise", "generation_failed", "Turn 2: RuntimeError: CUDA error"),
         ("silent", "no_frames", "Turn 2: The system gave no frame."),
         ("hang", "timeout", "Turn 2: The system took longer than 0.5 s"),
+        ("odd", "bad_frames", "Turn 2: Frames are 64x63, and H.264 needs even sides."),
+        ("grows", "bad_frames", "Turn 2: Frames change within a turn from 64x64 to 64x62."),
+        ("floats", "bad_frames", "Turn 2: Frames must be uint8 RGB [T, H, W, 3]; the system gave float64"),
+        ("nan", "bad_sound", "Turn 2: Sound must be finite float [T]"),
     ],
 )
 def test_a_turn_that_fails_costs_its_conversation_only(world: World, fault: str, reason: str, message: str) -> None:
@@ -291,6 +307,41 @@ def test_a_conversation_is_held_again_where_anything_of_it_changed(world: World)
     assert log.read_text().splitlines()[6:] == ["How far is the sea?", "And how long is that?"]
     world.run(systems=systems, seed=1)
     assert len(log.read_text().splitlines()) == 8 + 6
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_run_says_whether_it_came_to_its_end(world: World, judged: bool) -> None:
+    """Killed while the judge is asked, a run must not pass for one without a judge."""
+    world.run(Judge() if judged else None)
+    assert read_rounds(world.out).manifest.finished
+    seen = []
+
+    def look(times: int, body: Any) -> str:
+        seen.append(read_rounds(world.out).manifest.finished)
+        return "\\boxed{3}"
+
+    other = {"servers": "http://judge", "tries": 1, "side_px": 64, "seed": 9}
+    assert world.run(Judge(look), judge=other).manifest.finished and set(seen) == {False}
+    assert read_rounds(world.out).manifest.finished
+
+
+@pytest.mark.parametrize(
+    "transcriber",
+    [
+        {"name": "openai", "url": "http://user:secret@h/v1"},
+        {"name": "openai", "api_key_env": "NO_SUCH_VARIABLE_HERE"},
+        {"name": "funasr", "model": "nowhere"},
+        {"name": "funazr"},
+    ],
+)
+def test_a_transcriber_that_cannot_be_made_is_told_before_anything_is_asked(
+    world: World, transcriber: dict[str, str]
+) -> None:
+    log = world.root / "log"
+    with pytest.raises(UsageError) as caught:
+        world.run(systems={"own": {"system": f"{HERE}:System", "options": {"log": str(log)}}}, transcriber=transcriber)
+    assert not log.exists() and "secret" not in str(caught.value)
+    assert not (world.out / "multiround.json").exists()
 
 
 def test_a_folder_of_other_scenarios_is_refused(world: World) -> None:

@@ -49,6 +49,15 @@ def test_a_slow_listener_neither_counts_nor_stops_the_clock() -> None:
     assert times == sorted(times) and 0.15 <= times[-1] < 0.6
 
 
+def test_a_piece_that_came_too_late_is_late_though_nobody_was_listening() -> None:
+    with Host(Slow(0.3), 0.4) as host:
+        answer = host.answer("a", None)
+        next(answer)
+        time.sleep(0.5)  # the second piece comes after 0.6 s, beyond the limit, before anybody asks for it
+        with pytest.raises(UnscorableError, match=r"longer than 0\.4 s"):
+            next(answer)
+
+
 def test_pieces_stay_as_they_were_given() -> None:
     class Reusing(Slow):
         def answer(self, text: str, audio: Audio | None = None) -> Iterator[Piece]:

@@ -170,3 +170,14 @@ def test_one_repeat_says_nothing_of_repeats_and_holes_cost_their_scenario() -> N
     assert found.n == 19
     assert variance_split(scores[:1]) is None
     assert variance_split(scores[:, :1]) is None
+
+
+def test_scenarios_without_a_pair_are_not_redrawn() -> None:
+    """With most scenarios missing a redraw would often hold none of the others, and the interval be of fewer."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(1, 6, (3, 6)).astype(float)
+    lengths = rng.normal(100, 20, (3, 6))
+    padded = [np.concatenate([each, np.full((3, 40), np.nan)], 1) for each in (scores, lengths)]
+    alone, among = length_bias(scores, lengths), length_bias(*padded)
+    assert alone.within is not None and among.within is not None
+    assert among == alone

@@ -112,3 +112,10 @@ def test_power_of_judged_scores_is_what_the_documentation_says() -> None:
         scores = np.clip(np.rint(latent), 1, 5)
         found = [p_of(list(pair)) <= 0.05 for pair in scores[:, 0] - scores[:, 1]]
         assert np.mean(found) == pytest.approx(power, abs=0.11), difference
+
+
+def test_sums_that_tie_tie_whatever_the_order_they_are_added_in() -> None:
+    """0.1 + 0.2 - 0.3 is 0 only on paper; every pattern is at least as far from 0 as that one."""
+    assert sign_flip_p([0.1, 0.2, -0.3]) == 1.0
+    values = [0.1, 0.2, 0.3, -0.6, 0.7, 1.1]
+    assert len({sign_flip_p(order) for order in itertools.permutations(values)}) == 1

@@ -296,3 +296,15 @@ def test_table_2_can_be_a_mean_of_phi_of_scores_from_one_to_five() -> None:
 
 def _quantiles(n: int) -> Array:
     return (np.arange(n) + 0.5) / n * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.95, ((1, 2), (1, 2))), (0.5, ((1, 1), (2, 2)))])
+def test_rank_intervals_hold_the_share_of_redraws_that_their_level_says(
+    level: float, expected: tuple[tuple[int, int], ...]
+) -> None:
+    """One method is ahead in nine redraws of ten: 95 % of them hold both ranks, the middle half only one."""
+    drawn = np.array([[60.0, 40.0]] * 90 + [[40.0, 60.0]] * 10)
+    values = (Interval(58.0, None, None), Interval(42.0, None, None))
+    found = ranks(Pooled(values, (10, 10), 10, Pool(3.0, 1.0, 20), drawn, level))
+    assert tuple((rank.low, rank.high) for rank in found if rank) == expected
+    assert found[0] is not None and found[0].first == pytest.approx(0.9)

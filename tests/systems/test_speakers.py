@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from lt_eval.errors import SpecError, UnscorableError
 from lt_eval.media.waves import read_wav, wav_bytes
 from lt_eval.records import Audio
-from lt_eval.systems.speakers import CommandSpeaker, FormantSpeaker, Voice, make_voice
+from lt_eval.systems.speakers import CommandSpeaker, EspeakSpeaker, FormantSpeaker, Voice, make_voice
 
 SAY = """
 import sys, wave
@@ -130,3 +131,50 @@ def test_auto_is_a_voice_that_is_here_and_unknown_names_are_refused() -> None:
     assert len(make_voice("auto").speak("Hello.")) > 1000
     with pytest.raises(Exception, match="formant"):
         make_voice("forment")
+
+
+# The real espeak-ng, where it is installed -----------------------------------------------------------------------
+
+needs_espeak = pytest.mark.skipif(
+    shutil.which("espeak-ng") is None, reason="espeak-ng is not installed (apt install espeak-ng)"
+)
+
+
+@needs_espeak
+def test_espeak_says_a_line_at_16_khz_the_same_each_time() -> None:
+    speaker = EspeakSpeaker()
+    sound = speaker.speak("The tower is in Paris, and it is very tall.")
+    assert sound.dtype == np.float32 and sound.ndim == 1 and np.isfinite(sound).all()
+    assert 1.5 < len(sound) / 16_000 < 5.0
+    assert float(np.sqrt(np.mean(sound**2))) > 0.02 and float(np.abs(sound).max()) <= 1.0
+    assert np.array_equal(sound, EspeakSpeaker().speak("The tower is in Paris, and it is very tall."))
+
+
+@needs_espeak
+def test_espeaks_user_and_avatar_sound_different_and_its_speed_is_the_one_asked_for() -> None:
+    line = "How long does it take to go around us?"
+    avatar, user = EspeakSpeaker().speak(line), EspeakSpeaker(role="user").speak(line)
+    assert len(avatar) != len(user) or not np.allclose(avatar, user)
+    assert len(EspeakSpeaker(words_per_minute=240).speak(line)) < 0.9 * len(avatar)
+    assert EspeakSpeaker().fingerprint != EspeakSpeaker(role="user").fingerprint
+    assert EspeakSpeaker().fingerprint == EspeakSpeaker().fingerprint
+
+
+@needs_espeak
+def test_espeak_says_foreign_letters_many_lines_and_words_that_look_like_options() -> None:
+    for text in ("Où est la Champs-Élysées?", "-v de --help", "One line.\n\nAnother line, " * 40):
+        assert len(EspeakSpeaker().speak(text)) > 4000, text
+
+
+@needs_espeak
+def test_espeak_with_an_unknown_voice_is_a_failure_and_takes_no_options() -> None:
+    with pytest.raises(UnscorableError) as caught:
+        EspeakSpeaker(voice="xx").speak("hello")
+    assert caught.value.code == "speaker_failed"
+    with pytest.raises(ValueError, match="no name of a voice"):
+        EspeakSpeaker(voice="--stdout")
+
+
+@needs_espeak
+def test_auto_is_espeak_where_it_is_installed() -> None:
+    assert isinstance(make_voice("auto").speaker, EspeakSpeaker)

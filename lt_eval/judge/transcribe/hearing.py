@@ -106,7 +106,7 @@ def hear(
 def _heard(conversations: Sequence[Conversation], cache: TranscriptCache, progress: Report | None) -> Heard:
     heard: list[Conversation] = []
     problems: list[str] = []
-    errors: list[WordErrors] = []
+    errors: dict[tuple[str, Path | None], WordErrors] = {}  # a line that several systems were asked counts once
     for number, conversation in enumerate(conversations, 1):
         turns = []
         for index, turn in enumerate(conversation.turns, 1):
@@ -114,12 +114,12 @@ def _heard(conversations: Sequence[Conversation], cache: TranscriptCache, progre
             user = _words(cache, turn.user_audio, f"{where}, user", problems)
             answer = _words(cache, turn.video, f"{where}, assistant", problems)
             if user is not None:
-                errors.append(word_errors(turn.user_text, user))
+                errors[turn.user_text, turn.user_audio] = word_errors(turn.user_text, user)
             turns.append(replace(turn, user_transcript=user, transcript=answer))
         heard.append(replace(conversation, turns=tuple(turns)))
         if progress is not None:
             progress(STAGE, number, len(conversations), f"{conversation.method} {conversation.scenario}")
-    return Heard(tuple(heard), total(errors), tuple(problems))
+    return Heard(tuple(heard), total(errors.values()), tuple(problems))
 
 
 def _words(cache: TranscriptCache, path: Path | None, where: str, problems: list[str]) -> str | None:

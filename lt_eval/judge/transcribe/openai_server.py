@@ -47,6 +47,15 @@ class OpenAITranscriber:
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
+    def __post_init__(self) -> None:
+        """Look at the address and the key before anything is heard.
+
+        Raises:
+            SpecError: no usable address, or the variable of the key is not set.
+        """
+        base_url(self.url)
+        key_from(self.api_key_env)
+
     @property
     def fingerprint(self) -> str:
         """Changes with the model and language; a server does not tell the version of its weights."""
@@ -84,7 +93,7 @@ class OpenAITranscriber:
                 try:
                     files = {"file": ("audio.wav", wav, "audio/wav")}
                     answer = client.post(f"{url}/v1/audio/transcriptions", data=form, files=files)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     found = f"no answer ({type(error).__name__})"
                     continue
                 if answer.is_success:

@@ -59,6 +59,14 @@ def test_both_sides_are_heard_and_the_users_errors_counted(tmp_path: Path) -> No
     assert [round(len(audio) / 16_000, 1) for audio in scripted.heard] == [0.4, 1.0, 0.4, 1.0]
 
 
+def test_a_line_that_two_systems_were_asked_is_one_line(tmp_path: Path) -> None:
+    """Otherwise the table would claim the words of twice as many lines."""
+    item = spoken(tmp_path)
+    once = hear([item], Scripted(list("abcd")), folder=tmp_path / "cache")
+    twice = hear([item, replace(item, method="theirs")], Scripted([]), folder=tmp_path / "cache")
+    assert once.user_errors.words > 0 and twice.user_errors == once.user_errors
+
+
 def test_a_sound_is_heard_once_and_by_each_recogniser_for_itself(tmp_path: Path) -> None:
     item = spoken(tmp_path)
     first = hear([item], Scripted(list("abcd")), folder=tmp_path / "cache")
