@@ -134,7 +134,7 @@ def scaled(x: Tensor) -> Tensor:
 
 
 class LatentBlock(nn.Module):
-    """x + conv3x3(bent(mix(bent(scaled(x))))): mixing takes this position of this latent frame and of the two before."""
+    """x + conv3x3(bent(mix(bent(scaled(x))))): mixing takes this position of this frame and the two before."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ MINI = GeneratorConfig(
     size=256,
     fps=25.0,
 )
-"""7.2 M parameters and 5.4 M of the codec, 32 x in space: 48 tokens a block, few enough to train on a processor."""
+"""7.2 M parameters and 5.1 M of the codec, 32 x in space: 48 tokens a block, few enough to train on a processor."""
 
 NANO = GeneratorConfig(
     name="nano",
