@@ -1,17 +1,21 @@
 """Training the mini codec on crops of drawn people: reconstruction, a weak pull of its latents towards a normal law.
 
+It begins as the best linear codec of its training pieces (`lt_eval.distill.principal`), which is sharper than what
+the networks alone reach in an hour of a processor core; they then learn what is left.
+
 Loss: mean absolute error of pixels, of two coarser scales, of edges and of changes from frame to frame (a blurred or
-frozen mouth costs little in the first alone), and the KL divergence of the latents. Nothing of a metric that scores the
-result is part of it.
+frozen mouth costs little in the first alone), all of them weighted towards the face, and the KL divergence of the
+latents. Nothing of a metric that scores the result is part of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_eval.distill.pictures import to_video
+from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
+from lt_eval.records import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +37,13 @@ if TYPE_CHECKING:
 
 
 TALKERS = TalkerOptions(people=320)
-LOOP = LoopOptions(steps=1600, evaluate_every=200, checkpoint_every=50)
-ADAM = OptimiserOptions(1e-3, beta2=0.95, clip_norm=1.0, warmup_steps=100, decay_to=0.02)
+LOOP = LoopOptions(steps=3000, evaluate_every=250, checkpoint_every=50)
+ADAM = OptimiserOptions(1.5e-3, beta2=0.95, clip_norm=1.0, warmup_steps=50, decay_to=0.02)
+
+FACE = Box(0.30, 0.27, 0.70, 0.74)
+"""Where faces of drawn people are, in fractions of the picture; for measurements."""
+
+MOUTH = Box(0.37, 0.52, 0.63, 0.69)
 
 
 @dataclass(frozen=True)
@@ -42,17 +53,20 @@ class CodecOptions:
     Attributes:
         people: who is drawn; the windows of this record are not used.
         pieces: what is kept of each.
+        principal: how the linear codec that it begins as is found.
         loop: steps and measurements.
         adam: of the codec's parameters.
         batch: crops a step.
         crop: side of a crop in pixels.
+        whole_share: share of the steps, the last ones, that take whole pictures instead, of as many pixels.
+        short_share: share of the steps that take the first or last five frames of twice as many pieces.
+        encoder_from: share of the steps after which the encoder learns as well; before, latents are those of the linear
+            codec, and the decoder has a target that stays.
         face_share: share of the crops that are centred on the lower half of the picture's middle, where faces talk.
+        face_weight: by how much the error in the middle of faces counts more than elsewhere; falls off as a bell.
         kl: weight of the divergence, a mean over latent values, in nats.
-        squares: weight of the mean squared error beside the absolute one: it alone gets a net without normalisation
-            away from grey in the first hundred steps.
+        squares: weight of the mean squared error beside the absolute one.
         edges, changes: weights of the losses of edges and of changes in time; pixels have 1.
-        detail_from: step from which the two have their whole weight, rising from a tenth: at the beginning they ask for
-            flat pictures.
         ema: decay of the averaged weights that are kept.
         latent_noise: standard deviation of what is added to latents in training, as a share of theirs: the decoder will
             meet latents that a diffusion model made.
@@ -62,58 +76,93 @@ class CodecOptions:
 
     people: TalkerOptions = TALKERS
     pieces: PieceOptions = field(default_factory=PieceOptions)
+    principal: PrincipalOptions = field(default_factory=PrincipalOptions)
     loop: LoopOptions = LOOP
     adam: OptimiserOptions = ADAM
-    batch: int = 4
-    crop: int = 192
+    batch: int = 3
+    crop: int = 128
+    whole_share: float = 0.25
+    short_share: float = 0.5
+    encoder_from: float = 0.35
     face_share: float = 0.6
+    face_weight: float = 4.0
     kl: float = 1e-6
     squares: float = 3.0
     edges: float = 1.0
-    changes: float = 1.0
-    detail_from: int = 400
-    ema: float = 0.995
-    latent_noise: float = 0.1
+    changes: float = 2.0
+    ema: float = 0.99
+    latent_noise: float = 0.03
     bf16: bool = True
     model: MiniCodecConfig = field(default_factory=MiniCodecConfig)
 
 
-def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) -> Tensor:
-    """Return the crops of one step, float [-1, 1] [B, 3, T, crop, crop]."""
+class Crops(NamedTuple):
+    """What one step looks at.
+
+    Attributes:
+        video: float [-1, 1] [B, 3, T, side, side].
+        weight: float [B, 1, 1, side, side], at least 1, of the errors.
+    """
+
+    video: Tensor
+    weight: Tensor
+
+
+def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) -> Crops:
+    """Return the crops of one step."""
     rng = np.random.Generator(np.random.PCG64([seed, step, 31]))
-    size, side = data.shape[3], options.crop
+    size, side, many = data.shape[3], options.crop, options.batch
+    if step >= (1 - options.whole_share) * options.loop.steps:
+        side, many = size, max(1, round(many * (side / size) ** 2))
+    first, last = 0, data.shape[2]
+    if data.shape[2] > 5 and rng.random() < options.short_share:
+        many *= 2
+        first, last = (0, 5) if rng.random() < 0.5 else (last - 5, last)
     trained = data.shape[0] - options.people.held_out
-    found = []
-    for _ in range(options.batch):
+    weight = face_weight(size, options.face_weight)
+    found, weights = [], []
+    for _ in range(many):
         person, piece = int(rng.integers(trained)), int(rng.integers(data.shape[1]))
         if rng.random() < options.face_share:
             middle = (0.5 + 0.06 * rng.standard_normal(), 0.58 + 0.08 * rng.standard_normal())
             left, top = (int(np.clip(at * size - side / 2, 0, size - side)) for at in middle)
         else:
             left, top = (int(rng.integers(size - side + 1)) for _ in range(2))
-        piece_crop = data[person, piece, :, top : top + side, left : left + side]
-        found.append(piece_crop[:, :, ::-1] if rng.random() < 0.5 else piece_crop)
-    return to_video(np.stack(found))
+        across = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        found.append(data[person, piece, first:last, top : top + side, left : left + side][:, :, across])
+        weights.append(weight[top : top + side, left : left + side][:, across])
+    return Crops(to_video(np.stack(found)), torch.from_numpy(np.stack(weights))[:, None, None].float())
 
 
-def reconstruction_terms(made: Tensor, true: Tensor) -> dict[str, Tensor]:
+def face_weight(size: int, peak: float) -> NDArray[np.float64]:
+    """Return 1 + peak times a bell over the middle of faces, [size, size]."""
+    at = (np.arange(size) + 0.5) / size
+    across, down = (np.exp(-0.5 * ((at - middle) / 0.13) ** 2) for middle in (0.5, 0.54))
+    return 1 + peak * down[:, None] * across[None]
+
+
+def reconstruction_terms(made: Tensor, true: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """Return mean absolute errors of pixels over three scales, of edges and of changes in time, and the squared error.
 
-    Video is in [-1, 1].
+    Args:
+        made: [B, 3, T, H, W], in [-1, 1] or about.
+        true: the same.
+        weight: [B, 1, 1, H, W] of the errors at each place; means are weighted.
     """
-    one, other = (x.transpose(1, 2).flatten(0, 1) for x in (made, true))  # [B*T, 3, H, W]
-    scales = [(one - other).abs().mean()]
-    a, b = one, other
+    weight = weight / weight.mean()
+    error = made - true
+    one, places = error.transpose(1, 2).flatten(0, 1), weight.expand(-1, -1, made.shape[2], -1, -1).transpose(1, 2)
+    here = places.flatten(0, 1)  # [B*T, 1, H, W]
+    scales, a, near = [(one.abs() * here).mean()], one, here
     for _ in range(2):
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        scales.append((a - b).abs().mean())
-    edges = sum((x_difference(one, dim) - x_difference(other, dim)).abs().mean() for dim in (2, 3))
-    changes = (x_difference(made, 2) - x_difference(true, 2)).abs().mean()
+        a, near = F.avg_pool2d(a, 2), F.avg_pool2d(near, 2)
+        scales.append((a.abs() * near).mean())
+    edges = sum((x_difference(one, dim).abs() * here.narrow(dim, 1, here.shape[dim] - 1)).mean() for dim in (2, 3))
     return {
         "pixels": torch.stack(scales).mean(),
-        "squares": (made - true).square().mean(),
+        "squares": (error.square() * weight).mean(),
         "edges": torch.as_tensor(edges),
-        "changes": changes,
+        "changes": (x_difference(error, 2).abs() * weight).mean() if made.shape[2] > 1 else error.new_zeros(()),
     }
 
 
@@ -145,30 +194,26 @@ def train_codec(
     data = pieces(options.people, options.pieces, data_folder, lambda done, total: progress("draw", done, total, ""))
     codec = create_codec(options.model, seed)
     assert isinstance(codec, MiniCodec)
+    if not (folder / "state.pt").is_file():
+        codec.set_principal(*linear_codec(data, options, seed))
     codec.train()
+    linear = (codec.encode_net.analysis, codec.decode_net.synthesis)  # at the networks' rate they would only get worse
+    for layer in linear:
+        layer.requires_grad_(False)
     optimiser = Optimiser(codec.parameters(), options.adam, options.loop.steps)
-    average = Average(codec, options.ema, start=options.loop.steps // 10)
+    average = Average(codec, options.ema, start=1)
+
+    learns_later = [parameter for parameter in codec.encode_net.parameters() if parameter.requires_grad]
 
     def step(number: int) -> dict[str, float]:
-        video = crops(data, options, number, seed)
-        generator = generator_of(seed, "codec", number)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            mean, log_variance = (value.float() for value in codec.posterior(video))
-        spread = (0.5 * log_variance).exp()
-        raw = mean + spread * torch.randn(mean.shape, generator=generator)
-        scale = mean.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-        raw = raw + options.latent_noise * scale * torch.randn(mean.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = codec.reconstruct(raw)
-        terms = reconstruction_terms(made.float(), video)
-        kl = divergence(mean, log_variance)
-        detail = min(1.0, 0.1 + number / max(1, options.detail_from))
-        details = options.edges * terms["edges"] + options.changes * terms["changes"]
-        loss = terms["pixels"] + options.squares * terms["squares"] + detail * details + options.kl * kl
+        for parameter in learns_later:
+            parameter.requires_grad_(number >= options.encoder_from * options.loop.steps)
+        loss, logged = codec_loss(
+            codec, crops(data, options, number, seed), options, generator_of(seed, "codec", number)
+        )
         norm = optimiser.step(loss, number)
         average.update()
-        logged = {name: float(value.detach()) for name, value in terms.items()}
-        return {"loss": float(loss.detach()), **logged, "kl": float(kl.detach()), "norm": norm}
+        return {"loss": float(loss.detach()), **logged, "norm": norm}
 
     def evaluate(number: int) -> dict[str, float]:
         held = average_codec(options, average, seed)
@@ -193,6 +238,31 @@ def train_codec(
     return final, now
 
 
+def linear_codec(data: NDArray[np.uint8], options: CodecOptions, seed: int) -> Principal:
+    """Return the best linear codec of the pieces that are trained on."""
+    trained = data[: data.shape[0] - options.people.held_out]
+    found = sampled_squares(trained, options.model, options.principal, seed)
+    return principal(found, options.model.latent_channels, options.model.temporal, options.principal, seed)
+
+
+def codec_loss(
+    codec: MiniCodec, shown: Crops, options: CodecOptions, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss of one step and its parts."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        mean, log_variance = (value.float() for value in codec.posterior(shown.video))
+    raw = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
+    scale = mean.detach().std(dim=(0, 2, 3, 4), keepdim=True)
+    raw = raw + options.latent_noise * scale * torch.randn(mean.shape, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        made = codec.reconstruct(raw)
+    terms = reconstruction_terms(made.float(), *shown)
+    terms["kl"] = divergence(mean, log_variance)
+    weights = {"pixels": 1.0, "squares": options.squares, "edges": options.edges, "changes": options.changes}
+    loss = sum(((weights | {"kl": options.kl})[name] * value for name, value in terms.items()), torch.zeros(()))
+    return loss, {name: float(value.detach()) for name, value in terms.items()}
+
+
 def average_codec(options: CodecOptions, average: Average, seed: int) -> MiniCodec:
     """Return a codec of its own with the averaged weights."""
     from lt_eval.generator.mini_codec import MiniCodec
@@ -205,19 +275,35 @@ def average_codec(options: CodecOptions, average: Average, seed: int) -> MiniCod
 
 @torch.no_grad()
 def measure_codec(codec: MiniCodec, data: NDArray[np.uint8], people: int) -> dict[str, float]:
-    """Return PSNR in dB, mean absolute error in grey levels, and that of changes in time, on the last `people`."""
-    squares, absolute, changes = [], [], []
+    """Return how well the first piece of each of the last `people` comes back.
+
+    Returns:
+        PSNR in dB of everything, of faces and of mouths, mean absolute error in grey levels, and that of changes in
+        time, everywhere and of mouths.
+    """
+    found: dict[str, list[float]] = {}
     for person in data[-people:]:
         video = to_video(person[:1])
-        made = codec.decode(codec.encode(video))
-        squares.append(float((made - video).square().mean()))
-        absolute.append(float((made - video).abs().mean()) * 127.5)
-        changes.append(float((x_difference(made, 2) - x_difference(video, 2)).abs().mean()) * 127.5)
-    return {
-        "l1": float(np.mean(absolute)),
-        "psnr_db": float(-10 * np.log10(np.mean(squares) / 4)),
-        "changes_l1": float(np.mean(changes)),
-    }
+        error = codec.decode(codec.encode(video)) - video
+        for name, box in (("", None), ("face_", FACE), ("mouth_", MOUTH)):
+            part = error if box is None else inside(error, box)
+            found.setdefault(f"{name}squares", []).append(float(part.square().mean()))
+            found.setdefault(f"{name}changes_l1", []).append(float(x_difference(part, 2).abs().mean()) * 127.5)
+        found.setdefault("l1", []).append(float(error.abs().mean()) * 127.5)
+    mean = {name: float(np.mean(values)) for name, values in found.items()}
+    decibels = {f"{name}psnr_db": -10 * math.log10(mean[f"{name}squares"] / 4) for name in ("", "face_", "mouth_")}
+    kept = ("l1", "changes_l1", "mouth_changes_l1")
+    return decibels | {name: mean[name] for name in kept}
+
+
+def inside(video: Tensor, box: Box) -> Tensor:
+    """Return the part of [..., H, W] in a box of fractions."""
+    height, width = video.shape[-2:]
+    rows, columns = (
+        (round(box.top * height), round(box.bottom * height)),
+        (round(box.left * width), round(box.right * width)),
+    )
+    return video[..., slice(*rows), slice(*columns)]
 
 
 @torch.no_grad()
@@ -233,4 +319,4 @@ def identity_of(options: CodecOptions, seed: int) -> str:
     """Return what a folder of this stage is bound to."""
     from lt_eval.store import key_of
 
-    return key_of("codec-1", dataclasses.asdict(options), seed)
+    return key_of("codec-2", dataclasses.asdict(options), seed)

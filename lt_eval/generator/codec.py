@@ -272,7 +272,8 @@ def seeded_init(codec: CausalCodec, seed: int) -> None:
 
     A residual branch that begins small lets a deep stack without normalisation train from the first step (Zhang et al.,
     Fixup, arXiv 1901.09321, with a small value in place of zero so that untrained codecs differ by their seed). Layers
-    name themselves as such an end by an attribute `ends_branch`.
+    name themselves as such an end by an attribute `ends_branch`, and by `linear` that no rectifier comes before
+    them, so that half the variance is enough.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -280,7 +281,8 @@ def seeded_init(codec: CausalCodec, seed: int) -> None:
             weight = getattr(module, "weight", None)
             if not isinstance(module, nn.Conv2d | nn.Conv3d) or not isinstance(weight, Tensor):
                 continue
-            scale = math.sqrt(2.0 / weight[0].numel()) * (0.1 if getattr(module, "ends_branch", False) else 1.0)
+            gain = 1.0 if getattr(module, "linear", False) else 2.0
+            scale = math.sqrt(gain / weight[0].numel()) * (0.1 if getattr(module, "ends_branch", False) else 1.0)
             weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
             if module.bias is not None:
                 module.bias.zero_()

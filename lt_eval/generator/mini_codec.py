@@ -6,8 +6,14 @@ on 32 x 32 and 64 x 64 positions for 256 x 256 pixels; the last convolution give
 3x3 convolution of the default sizes is about 0.3 GFLOP a frame. Frames mix in time without arithmetic: some channels
 of a block are those of the frame before (Lin et al., TSM, arXiv 1811.08383, the causal form).
 
-No layer normalises over positions or frames, so a crop of a clip is coded as the clip is (away from the borders) and a
-stream as a whole. Train on crops: cost is proportional to pixels.
+Beside each network lies one matrix. `analysis` takes the pixels of a latent position, four frames of a square, to its
+channels; `synthesis` takes the channels back to a first picture, which the last stages of the decoder see and correct.
+Begun at the principal components of the training pictures (`set_principal`), they are the best linear codec before the
+first step, and the networks learn what is left. Nothing but the residual blocks has a rectifier, so that gradients of
+everything else pass the resampling as they are (the purpose of the shortcuts of DC-AE, Chen et al., arXiv 2410.10733).
+
+What is normalised are the channels of one position of one frame, nothing over positions or frames, so a crop of a clip
+is coded as the clip is (away from the borders) and a stream as a whole. Train on crops: cost is proportional to pixels.
 
 Inside, everything is [B, T, H, W, C], contiguous: frames of pictures as they are written. Seen as [B*T, C, H, W] that
 is channels-last order, which oneDNN and cuDNN take fastest, and time is joined and cut without moving values about.
@@ -31,8 +37,12 @@ if TYPE_CHECKING:
 _REACH = 2
 """Latent frames back that a convolution in time sees."""
 
-_FIRST_LOG_VARIANCE = -4.0
-"""Of an untrained posterior: its noise is then a seventh of the means, which are of unit size, and buries nothing."""
+_FIRST_LOG_VARIANCE = -7.0
+"""Of an untrained posterior: its noise is then 3 % of the means, which are of unit size, and buries nothing."""
+
+_SMALL = 0.1
+"""Of what a network adds to the linear codec. Adam moves every weight alike: one step at 1e-3 of a head that sums five
+hundred values moves a pixel by half the range, and what corrects errors of a twentieth learns to be silent instead."""
 
 
 class Conv(nn.Conv2d):
@@ -40,13 +50,21 @@ class Conv(nn.Conv2d):
 
     Attributes:
         ends_branch: begin small, see `seeded_init`.
+        linear: no rectifier comes before it, see there too.
     """
 
     def __init__(
-        self, width: int, outputs: int, kernel: int = 3, *, stride: int = 1, ends_branch: bool = False
+        self,
+        width: int,
+        outputs: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        ends_branch: bool = False,
+        linear: bool = False,
     ) -> None:
         super().__init__(width, outputs, kernel, stride=stride, padding=kernel // 2)
-        self.ends_branch = ends_branch
+        self.ends_branch, self.linear = ends_branch, linear
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, H / stride, W / stride, outputs]."""
@@ -87,8 +105,36 @@ def depth_to_time(x: Tensor, count: int) -> Tensor:
     return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, frames * count, height * 2, width * 2, -1)
 
 
+def squares(video: Tensor, side: int, count: int) -> Tensor:
+    """Return [B, F, H/side, W/side, count*side*side*C] of [B, F*count, H, W, C]: (frame, row, column, C)."""
+    batch, frames, height, width, channels = video.shape
+    x = video.reshape(batch, frames // count, count, height // side, side, width // side, side, channels)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, frames // count, height // side, width // side, -1)
+
+
+def joined(x: Tensor, side: int, count: int) -> Tensor:
+    """Return [B, F*count, h*side, w*side, C]: the inverse of `squares`."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height, width, count, side, side, channels // (count * side**2))
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, frames * count, height * side, width * side, -1)
+
+
+def bent(x: Tensor) -> Tensor:
+    """Return x with its negative values at a tenth, in its own place."""
+    return F.leaky_relu_(x, 0.1)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Return x with the channels of every position at a mean square of one.
+
+    It looks at one position of one frame, so crops and streams stay exact. It has no gain: a convolution follows, and a
+    rectifier lets positive factors through. Whatever the residual sum grows to, convolutions see values of one size.
+    """
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
 class LatentBlock(nn.Module):
-    """x + conv3x3(relu(mix(relu(x)))): the mixing takes this position of this latent frame and of the two before."""
+    """x + conv3x3(bent(mix(bent(scaled(x))))): mixing takes this position of this frame and the two before."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -97,14 +143,14 @@ class LatentBlock(nn.Module):
 
     def forward(self, x: Tensor, walk: Walk) -> Tensor:
         """Return [B, F, h, w, width]."""
-        longer = lengthen(x, _REACH, walk, dim=1)
+        longer = lengthen(scaled(x), _REACH, walk, dim=1)
         taps = torch.cat([longer[:, back : back + x.shape[1]] for back in range(_REACH + 1)], 4)
-        y: Tensor = self.conv(F.relu(self.mix(F.relu(taps, inplace=True)), inplace=True))
+        y: Tensor = self.conv(bent(self.mix(bent(taps))))
         return x + y
 
 
 class FrameBlock(nn.Module):
-    """x + conv3x3(relu(conv3x3(relu(x')))), where x' has some channels of the frame before."""
+    """x + conv3x3(bent(conv3x3(bent(x')))), where x' is scaled(x) with some channels of the frame before."""
 
     def __init__(self, width: int, shift: int) -> None:
         super().__init__()
@@ -114,9 +160,10 @@ class FrameBlock(nn.Module):
 
     def forward(self, x: Tensor, walk: Walk) -> Tensor:
         """Return [B, T, H, W, width]."""
-        before = lengthen(x[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
-        y = F.relu(torch.cat([before, x[..., self.moved :]], 4), inplace=True)
-        y = F.relu(self.first(y), inplace=True)
+        y = scaled(x)
+        before = lengthen(y[..., : self.moved], 1, walk, dim=1)[:, : x.shape[1]]
+        y = bent(torch.cat([before, y[..., self.moved :]], 4))
+        y = bent(self.first(y))
         branch: Tensor = self.second(y)
         return x + branch
 
@@ -137,29 +184,36 @@ class MiniEncoder(nn.Module):
     def __init__(self, config: MiniCodecConfig) -> None:
         super().__init__()
         widths, blocks = config.widths[::-1], config.encoder_blocks[::-1]
-        self.patch, self.temporal = config.patch, config.temporal
-        self.stem = Conv(3 * config.patch**2, widths[0])
+        self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
+        self.analysis = Conv(3 * config.temporal * config.spatial**2, config.latent_channels, 1, linear=True)
+        self.stem = Conv(3 * config.patch**2, widths[0], linear=True)
         self.stages = nn.ModuleList(
             Stage(FrameBlock(width, config.shift) for _ in range(count))
             for width, count in zip(widths[:-1], blocks[:-1], strict=True)
         )
-        self.down = nn.ModuleList(Conv(width, after, stride=2) for width, after in itertools.pairwise(widths))
-        self.pack = Conv(config.temporal * widths[-1], widths[-1], 1)
+        self.down = nn.ModuleList(
+            Conv(width, after, stride=2, linear=True) for width, after in itertools.pairwise(widths)
+        )
+        self.pack = Conv(config.temporal * widths[-1], widths[-1], 1, linear=True)
         self.latent = Stage(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
-        self.head = Conv(widths[-1], 2 * config.latent_channels)
+        self.head = Conv(widths[-1], 2 * config.latent_channels, ends_branch=True)
 
     def forward(self, video: Tensor, walk: Walk) -> Tensor:
         """Return [B, 2C, F, h, w] of [B, 3, T, H, W]."""
-        x = self.stem(space_to_depth(video.permute(0, 2, 3, 4, 1), self.patch))
+        pixels = video.permute(0, 2, 3, 4, 1)
+        x = self.stem(space_to_depth(pixels, self.patch))
         for stage, down in zip(self.stages, self.down, strict=True):
-            x = down(F.relu(stage(x, walk)))
+            x = down(stage(x, walk))
         if walk.cold:  # the first frame stands for four
-            x = torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
-        batch, frames, height, width, channels = x.shape
-        x = x.reshape(batch, frames // self.temporal, self.temporal, height, width, channels).permute(0, 1, 3, 4, 2, 5)
-        x = self.pack(F.relu(x.reshape(batch, frames // self.temporal, height, width, -1)))
-        moments: Tensor = self.head(F.relu(self.latent(x, walk)))
+            x, pixels = self._filled(x), self._filled(pixels)
+        x = self.pack(squares(x, 1, self.temporal))
+        moments: Tensor = _SMALL * self.head(bent(scaled(self.latent(x, walk))))
+        main = self.analysis(squares(pixels, self.spatial, self.temporal))
+        moments = torch.cat([moments[..., : main.shape[4]] + main, moments[..., main.shape[4] :]], 4)
         return moments.permute(0, 4, 1, 2, 3)
+
+    def _filled(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
 
 
 class MiniDecoder(nn.Module):
@@ -168,28 +222,45 @@ class MiniDecoder(nn.Module):
     def __init__(self, config: MiniCodecConfig) -> None:
         super().__init__()
         widths, blocks = config.widths, config.decoder_blocks
-        self.patch, self.temporal = config.patch, config.temporal
-        self.stem = Conv(config.latent_channels, widths[0])
+        self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
+        # the branches begin small, so that untrained frames are nearly grey
+        self.synthesis = Conv(
+            config.latent_channels, 3 * config.temporal * config.spatial**2, 1, ends_branch=True, linear=True
+        )
+        self.stem = Conv(config.latent_channels, widths[0], linear=True)
         self.latent = Stage(LatentBlock(widths[0]) for _ in range(blocks[0]))
-        self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1)
-        self.up = nn.ModuleList(Conv(width, 4 * after, 1) for width, after in itertools.pairwise(widths[1:]))
+        self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1, linear=True)
+        self.up = nn.ModuleList(
+            Conv(width, 4 * after, 1, linear=True) for width, after in itertools.pairwise(widths[1:])
+        )
         self.stages = nn.ModuleList(
             Stage(FrameBlock(width, config.shift) for _ in range(count))
             for width, count in zip(widths[1:], blocks[1:], strict=True)
         )
-        self.head = Conv(widths[-1], 3 * config.patch**2, ends_branch=True)  # grey at first
+        # the last two stages see the first picture: a position of either is one of its squares
+        self.sides = tuple(config.spatial // 2**number for number in range(1, len(widths)))
+        self.look = nn.ModuleList(
+            Conv(3 * side**2, width, 1, linear=True)
+            for side, width in zip(self.sides[-2:], widths[1:][-2:], strict=True)
+        )
+        self.head = Conv(widths[-1], 3 * config.patch**2, ends_branch=True)
 
     def forward(self, latents: Tensor, walk: Walk) -> Tensor:
         """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
-        x = self.latent(self.stem(latents.permute(0, 2, 3, 4, 1)), walk)
-        x = depth_to_time(self.to_frames(F.relu(x)), self.temporal)
+        latents = latents.permute(0, 2, 3, 4, 1)
+        first = joined(self.synthesis(latents), self.spatial, self.temporal)
+        x = depth_to_time(self.to_frames(self.latent(self.stem(latents), walk)), self.temporal)
         if walk.cold:  # of the first four frames only the last one is shown
-            x = x[:, self.temporal - 1 :]
+            x, first = x[:, self.temporal - 1 :], first[:, self.temporal - 1 :]
+        unseen = len(self.stages) - len(self.look)
         for index, stage in enumerate(self.stages):
             if index > 0:
-                x = depth_to_space(self.up[index - 1](F.relu(x)), 2)
+                x = depth_to_space(self.up[index - 1](x), 2)
+            if index >= unseen:
+                x = x + self.look[index - unseen](space_to_depth(first, self.sides[index]))
             x = stage(x, walk)
-        return depth_to_space(self.head(F.relu(x)), self.patch).permute(0, 4, 1, 2, 3)
+        correction = _SMALL * self.head(bent(scaled(x)))
+        return (first + depth_to_space(correction, self.patch)).permute(0, 4, 1, 2, 3)
 
 
 class MiniCodec(CausalCodec):
@@ -252,6 +323,33 @@ class MiniCodec(CausalCodec):
             raise ValueError(f"statistics of {mean.shape} and {std.shape}: give [{self.latent_channels}], std positive")
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std)
+
+    @torch.no_grad()
+    def set_principal(self, mean: Tensor, reading: Tensor, writing: Tensor) -> None:
+        """Begin as a linear codec: a latent is `reading` of its square less the mean, a square is `writing` of it.
+
+        Args:
+            mean: [D] of squares of four frames, D = 4 * spatial * spatial * 3, in the order of `squares`.
+            reading: [C, D]; latents of unit variance are expected of it.
+            writing: [D, C].
+
+        Raises:
+            ValueError: the shapes are others.
+        """
+        analysis, synthesis = self.encode_net.analysis, self.decode_net.synthesis
+        size, channels = synthesis.out_channels, self.latent_channels
+        if mean.shape != (size,) or reading.shape != (channels, size) or writing.shape != (size, channels):
+            raise ValueError(
+                f"a mean of {tuple(mean.shape)}, reading of {tuple(reading.shape)} and writing of "
+                f"{tuple(writing.shape)}: give [{size}], [{channels}, {size}] and [{size}, {channels}]"
+            )
+        assert analysis.bias is not None and synthesis.bias is not None
+        analysis.weight.copy_(reading[:, :, None, None])
+        analysis.bias.copy_(-reading @ mean)
+        synthesis.weight.copy_(writing[:, :, None, None])
+        synthesis.bias.copy_(mean)
+        for head in (self.encode_net.head, self.decode_net.head):  # the networks add nothing yet
+            head.weight.zero_()
 
     def _of_channel(self, value: Tensor) -> Tensor:
         return value[:, None, None, None]

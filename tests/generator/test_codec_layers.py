@@ -18,7 +18,10 @@ from lt_eval.generator.mini_codec import (
     LatentBlock,
     depth_to_space,
     depth_to_time,
+    joined,
+    scaled,
     space_to_depth,
+    squares,
 )
 from lt_eval.generator.tiny_decoder import Grow, MemoryBlock, Pool
 from lt_eval.generator.wan_vae import AttentionBlock, CausalConv3d, Downsample, RmsNorm, Upsample
@@ -105,8 +108,9 @@ def test_a_latent_block_reaches_two_frames_back() -> None:
     block = LatentBlock(1)
     tap(block.mix, (0, 0))  # the oldest of the three
     tap(block.conv, (0, 0, 1, 1))
-    out = in_pieces(block, frames_of([1, 2, 3, 4]), [1, 3])
-    assert out[0, :, 0, 0, 0].tolist() == [1, 2, 3 + 1, 4 + 2]
+    out = in_pieces(block, frames_of([1, -2, 3, 4]), [1, 3])
+    # a single channel is scaled to its sign, and -1 is bent twice
+    assert out[0, :, 0, 0, 0].tolist() == pytest.approx([1, -2, 3 + 1, 4 - 0.01], abs=1e-4)
 
 
 def test_a_frame_block_moves_its_first_channels_by_one_frame() -> None:
@@ -114,8 +118,25 @@ def test_a_frame_block_moves_its_first_channels_by_one_frame() -> None:
     for channel in (0, 1):
         tap(block.first, (slice(None), channel, 1, 1))
         tap(block.second, (0, 0, 1, 1))
-        branch = in_pieces(block, frames_of([1, 2, 3], width=2), [2, 1])[0, :, 0, 0, 0] - torch.tensor([1.0, 2, 3])
-        assert branch.tolist() == ([0, 1, 2] if channel == 0 else [1, 2, 3])
+        branch = in_pieces(block, frames_of([1, -2, 3], width=2), [2, 1])[0, :, 0, 0, 0] - torch.tensor([1.0, -2, 3])
+        here = [1, -0.01, 1]  # scaled to signs, bent twice
+        assert branch.tolist() == pytest.approx([0, *here[:2]] if channel == 0 else here, abs=1e-4)
+
+
+def test_scaling_gives_every_position_one_size_and_sees_no_other() -> None:
+    x = 30 * torch.randn(2, 3, 4, 5, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(scaled(x).square().mean(-1), torch.ones(2, 3, 4, 5))
+    torch.testing.assert_close(scaled(1e3 * x), scaled(x))
+    torch.testing.assert_close(scaled(x)[:, 1:, 2:], scaled(x[:, 1:, 2:]))
+    assert not scaled(torch.zeros(1, 1, 1, 1, 4)).any()
+
+
+def test_squares_are_four_frames_of_a_place_and_joined_again() -> None:
+    x = ramp(2, 8, 4, 6, 3)
+    found = squares(x, 2, 4)
+    assert found.shape == (2, 2, 2, 3, 48)
+    assert torch.equal(found[1, 1, 0, 2], x[1, 4:8, 0:2, 4:6].flatten())
+    assert torch.equal(joined(found, 2, 4), x)
 
 
 @pytest.mark.parametrize("bias", [True, False])
