@@ -24,7 +24,7 @@ from lt_eval.distill.codec_stage import (
     train_codec,
 )
 from lt_eval.distill.principal import PrincipalOptions, emphasised, principal
-from lt_eval.distill.talkers import PieceOptions, TalkerOptions
+from lt_eval.distill.talkers import PieceOptions, TalkerOptions, drawing
 from lt_eval.distill.training import LoopOptions
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
@@ -138,7 +138,7 @@ def test_the_mouth_is_measured_by_itself() -> None:
 
 def test_a_run_that_was_interrupted_ends_with_the_same_bytes(tmp_path: Path) -> None:
     options = replace(OPTIONS, loop=LoopOptions(8, checkpoint_every=2, evaluate_every=0), pieces=PieceOptions(9, 2))
-    np.save(tmp_path / "pieces-7000000-5-16-25-2x9.npy", colours())
+    np.save(tmp_path / f"pieces-7000000-5-16-25-2x9-{drawing()}.npy", colours())
 
     def until(limit: int) -> Callable[[str, int, int, str], None]:
         def progress(stage: str, done: int, total: int, what: str) -> None:
