@@ -28,6 +28,7 @@ from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
+from lt_eval.generator.codec_files import save_codec
 from lt_eval.records import Box
 
 if TYPE_CHECKING:
@@ -230,11 +231,7 @@ def train_codec(
     )
     final = average_codec(options, average, seed)
     final.set_statistics(*statistics(final, data, options))
-    from safetensors.torch import save_file
-
-    partial = folder / ".codec.safetensors"
-    save_file({name: value.contiguous() for name, value in final.state_dict().items()}, partial)
-    partial.replace(folder / "codec.safetensors")
+    save_codec(final, folder / "codec.safetensors")
     return final, now
 
 

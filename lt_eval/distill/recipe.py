@@ -62,6 +62,7 @@ class Recipe:
         material: people that the teacher is trained on; the held-out ones choose checkpoints.
         conditions: of trajectories and DMD.
         codec, teacher, pairs, ode, dmd: the stages.
+        codec_weights: file of a codec that was trained before; the codec stage then takes it as it is.
         held_out_seconds: length of the clips that choose checkpoints.
         held_out_people: how many of the material's held-out people do so.
     """
@@ -73,6 +74,7 @@ class Recipe:
     material: TalkerOptions = field(default_factory=TalkerOptions)
     conditions: ConditionOptions = field(default_factory=ConditionOptions)
     codec: CodecOptions = field(default_factory=CodecOptions)
+    codec_weights: str = ""
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     ode: OdeOptions = field(default_factory=OdeOptions)

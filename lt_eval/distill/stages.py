@@ -46,6 +46,7 @@ from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
+from lt_eval.generator.codec_files import load_codec, save_codec
 from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
@@ -228,9 +229,14 @@ def _conditions_hash(shop: Workshop) -> str:
 
 
 def run_codec(shop: Workshop) -> str:
-    """Train the codec."""
+    """Train the codec, or take the one that the recipe names."""
     recipe = shop.recipe
     model = recipe.config().codec
+    if recipe.codec_weights:
+        codec = create_codec(model)
+        load_codec(codec, Path(recipe.codec_weights))
+        save_codec(codec, shop.out / "codec" / "codec.safetensors")
+        return f"The codec is that of {recipe.codec_weights}."
     if not isinstance(model, MiniCodecConfig):
         raise SpecError(f"the codec {model.kind!r} is not trained here; give its published weights to the generator.")
     options = replace(recipe.codec, model=model)
@@ -243,11 +249,9 @@ def run_codec(shop: Workshop) -> str:
 
 def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
     """Return the codec of this folder and the hash of its weights."""
-    from safetensors.torch import load_file
-
     path = shop.made("codec", "codec.safetensors")
     codec = create_codec(shop.recipe.config().codec)
-    codec.load_state_dict(load_file(path))
+    load_codec(codec, path)
     return codec.requires_grad_(False), fingerprint.of_file(path)
 
 

@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lt_eval.cli import main
 from lt_eval.distill.recipe import BASES, build
 from lt_eval.distill.stages import Workshop, run_stage
-from lt_eval.errors import SpecError, StoreError
+from lt_eval.errors import SpecError, StoreError, WeightsError
 from lt_eval.generator.reference import ReferenceGenerator
 from lt_eval.synthetic.talker import perform
 
@@ -95,6 +98,17 @@ def test_every_stage_says_how_it_ended_and_logs_what_was_held_out(made: Path) ->
         assert any("held_out" in line for line in lines)
     watched = [line["held_out"] for line in lines if "held_out" in line]
     assert all({"FID", "FVD", "without Sync", "loss"} <= set(values) for values in watched)
+
+
+def test_a_codec_that_was_trained_before_is_taken_as_it_is(made: Path, tmp_path: Path) -> None:
+    recipe = replace(build(tomllib.loads(RECIPE)), codec_weights=str(made / "out" / "codec" / "codec.safetensors"))
+    shop = Workshop(recipe, tmp_path / "other", lambda *_: None)
+    assert "is that of" in run_stage("codec", shop)
+    mine, other = (load_file(folder / "codec" / "codec.safetensors") for folder in (made / "out", shop.out))
+    assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+    wrong = Workshop(replace(recipe, codec_weights=str(made / "nano.toml")), tmp_path / "wrong", lambda *_: None)
+    with pytest.raises(WeightsError, match=r"nano\.toml"):
+        run_stage("codec", wrong)
 
 
 def test_a_second_run_changes_nothing(made: Path) -> None:
