@@ -41,9 +41,9 @@ _FIRST_LOG_VARIANCE = -7.0
 """Of an untrained posterior: its noise is then 3 % of the means, which are of unit size, and buries nothing."""
 
 _SMALL = 0.1
-"""Of what a network adds to the linear codec. Without it training stayed flat; why was not tried apart. Adam moves every
-weight alike: one step at 1e-3 of a head that sums five hundred values moves a pixel by half the range, and what corrects
-errors of a twentieth may learn to be silent instead."""
+"""Of what a network adds to the linear codec; a likely remedy that was not tried by itself. Adam moves every weight
+alike: one step at 1e-3 of a head that sums five hundred values moves a pixel by half the range, and what corrects errors
+of a twentieth may learn to be silent instead."""
 
 
 class Conv(nn.Conv2d):
