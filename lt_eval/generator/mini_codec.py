@@ -42,8 +42,8 @@ _FIRST_LOG_VARIANCE = -7.0
 
 _SMALL = 0.1
 """Of what a network adds to the linear codec; a likely remedy that was not tried by itself. Adam moves every weight
-alike: one step at 1e-3 of a head that sums five hundred values moves a pixel by half the range, and what corrects errors
-of a twentieth may learn to be silent instead."""
+alike: one step at 1e-3 of a head that sums five hundred values moves a pixel by half the range, and what corrects
+errors of a twentieth may learn to be silent instead."""
 
 
 class Conv(nn.Conv2d):
