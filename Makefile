@@ -37,7 +37,7 @@ full: $(VENV)/.installed
 	$(BIN)/python benchmarks/environments/build.py
 
 test-full: full
-	PYTHONPATH="$(CURDIR)" "$$($(BIN)/python benchmarks/environments/build.py)" -m pytest tests/full
+	PYTHONPATH="$(CURDIR)" "$$($(BIN)/python benchmarks/environments/build.py)" -m pytest tests/full tests/generator/test_text.py
 
 # vLLM on the CPU with a tiny random judge, in an environment of its own, built once like the full one (about 3.5 GB).
 judge-env: $(VENV)/.installed-dev
