@@ -188,7 +188,7 @@ def test_official_weights_are_the_published_files_and_no_others(
 
 def test_missing_official_weights_say_what_to_get() -> None:
     with pytest.raises(
-        WeightsError, match=r"pytorch_model-00001-of-00002\.bin \(9\.99 GB\).*fetch one-align"
+        WeightsError, match=r"(?s)16\.41 GB.*pytorch_model-00001-of-00002\.bin.*weights fetch one-align"
     ) as failure:
         _ = QAlign(device="cpu").fingerprint
     assert "non-commercial" in str(failure.value)
