@@ -232,6 +232,7 @@ def main() -> int:
     parser.add_argument("--omniavatar", type=Path, help="a clone of Omni-Avatar/OmniAvatar")
     options = parser.parse_args()
     sys.path.append(str(install(options.packages, DIFFUSERS)))
+    torch.manual_seed(0)
     comparisons = against_diffusers("tiny", without_audio(TINY)) + against_diffusers("1.3B wide", WIDE)
     if options.wan:
         comparisons.append(against_wan(options.wan, without_audio(TINY)))
