@@ -77,6 +77,32 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def only_writer(folder: Path, doing: str = "writing here", remedy: str = "choose another folder") -> Iterator[None]:
+    """Hold a folder's lock, making the folder if need be; a process that dies lets go of it.
+
+    Args:
+        folder: to be locked.
+        doing: what the other process is told to be doing.
+        remedy: what a user can do instead of waiting.
+
+    Raises:
+        RunBusyError: another process holds it.
+        StoreError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as cause:
+        raise storage_error(folder, cause) from cause
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            raise RunBusyError(f"{folder}: another lt-eval process is {doing}. Wait for it, or {remedy}.") from cause
+        yield
+
+
 def write_json(path: Path, data: object) -> None:
     """Write JSON atomically, for people as well as programs. NaN and infinity are refused."""
     with atomic_write(path) as file:

@@ -9,12 +9,10 @@ command runs again, and ends with the same manifest.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import gc
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +24,9 @@ from lt_eval.datasets.manifest import Manifest, PreparedClip, Skipped
 from lt_eval.datasets.outcomes import Records
 from lt_eval.datasets.prepared import ORIGINS
 from lt_eval.datasets.select import choose, ranked
-from lt_eval.errors import DatasetError, RunBusyError, SampleError, SpecError, reason_of
+from lt_eval.errors import DatasetError, SampleError, SpecError, reason_of
 from lt_eval.registry import suggestion
-from lt_eval.store import storage_error
+from lt_eval.store import only_writer
 
 READERS: Mapping[str, Callable[[Path, Path, Path | None], Listing]] = {
     "hdtf": hdtf.candidates,
@@ -149,7 +147,10 @@ def prepare(
     prompts = read_prompts(options.prompts) if options.prompts else {}
     order = ranked(listing.candidates, options.seed)
     _check_prompts(options.prompts, prompts, order)
-    with _locked(root), Records(root, name, _settings(options, listing), options.clips) as records:
+    with (
+        only_writer(root, "preparing into this folder", "choose another --root"),
+        Records(root, name, _settings(options, listing), options.clips) as records,
+    ):
         outcomes = _try_in_order(order, source, root, options, records, progress)
         clips = tuple(
             dataclasses.replace(outcome, prompt=prompts.get(outcome.id, PROMPT))
@@ -250,20 +251,3 @@ def _bytes(candidate: Candidate) -> int:
 
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{key} {count}" for key, count in counter.most_common())
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / ".lock").open("a+", encoding="utf-8")
-    except OSError as cause:
-        raise storage_error(root, cause) from cause
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            raise RunBusyError(
-                f"{root}: another lt-eval process is preparing into this folder. Wait for it, or choose another --root."
-            ) from cause
-        yield

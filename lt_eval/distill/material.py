@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_eval.distill.folders import journal, note, only_writer
+from lt_eval.distill.folders import journal, note
 from lt_eval.distill.pictures import to_video
 from lt_eval.distill.talkers import TalkerOptions, draw, drawing
 from lt_eval.generator.audio_windows import create_audio_encoder, latent_features
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.timeline import Timeline
-from lt_eval.store import key_of, read_json, write_json
+from lt_eval.store import key_of, only_writer, read_json, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -34,7 +34,6 @@ from lt_eval.distill.conditions import (
 )
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
-from lt_eval.distill.folders import only_writer
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
 from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
 from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
@@ -53,7 +52,7 @@ from lt_eval.media.picture import fit
 from lt_eval.media.still import read_image
 from lt_eval.paths import cache_dir
 from lt_eval.records import MediaPolicy
-from lt_eval.store import key_of, read_json, write_json
+from lt_eval.store import key_of, only_writer, read_json, write_json
 from lt_eval.synthetic.talker import perform
 
 Report = Callable[[str, int, int, str], None]

@@ -17,6 +17,7 @@ frames, two new ones and the one before; doubling sees zeros, not the first fram
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -189,9 +190,9 @@ class Half(nn.Module):
         """Return the blocks at the lowest resolution."""
         return nn.Sequential(ResidualBlock(width, width), AttentionBlock(width), ResidualBlock(width, width))
 
+    @abstractmethod
     def order(self) -> list[nn.Module]:
         """Return the layers from the input to the output."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, walk: Walk) -> Tensor:
         """Return the last layer's output, [B, T', H', W', C']."""

@@ -49,6 +49,14 @@ BT601_MATRIX = 6
 """AVCOL_SPC_SMPTE170M, as a stream is tagged; swscale numbers its matrices differently."""
 
 
+def yuv_picture(reformatter: VideoReformatter, pixels: Frames) -> av.VideoFrame:
+    """Return uint8 RGB [H, W, 3] as the yuv420p picture that every video of ours is encoded from."""
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    return reformatter.reformat(
+        rgb, format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG, threads=1
+    )
+
+
 class VideoWriter:
     """Writes one mp4 as its frames and samples come; use as a context manager.
 
@@ -172,10 +180,7 @@ class VideoWriter:
             self._audio = audio
 
     def _picture(self, pixels: Frames) -> av.VideoFrame:
-        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        picture = self._reformatter.reformat(
-            rgb, format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG, threads=1
-        )
+        picture = yuv_picture(self._reformatter, pixels)
         picture.pts, picture.time_base = self._frames_written, 1 / self._rate
         self._frames_written += 1
         return picture

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
 
 from lt_eval.errors import NoAudioError, NotAVideoError, UsageError
-from lt_eval.media.encode import BT601_MATRIX
+from lt_eval.media.encode import BT601_MATRIX, yuv_picture
 from lt_eval.media.resample import exact_rate
 from lt_eval.media.spectra import pcm16
 
@@ -190,10 +190,7 @@ class LiveWriter:
         self._audio = self._container.add_stream("pcm_s16le", rate=self._sample_rate_hz, layout="mono")
 
     def _picture(self, pixels: Frames) -> av.VideoFrame:
-        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        picture = self._reformatter.reformat(
-            rgb, format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG, threads=1
-        )
+        picture = yuv_picture(self._reformatter, pixels)
         picture.pts, picture.time_base = self._frames, 1 / self._rate
         self._frames += 1
         return picture

@@ -15,7 +15,7 @@ import torch
 from lt_eval.distill import talkers
 from lt_eval.distill.codec_stage import CodecOptions, crops, measure_codec, reconstruction_terms, statistics
 from lt_eval.distill.conditions import Condition, write_conditions, write_picture
-from lt_eval.distill.folders import journal, note, only_writer
+from lt_eval.distill.folders import journal, note
 from lt_eval.distill.held_out import longer, measure_clips
 from lt_eval.distill.material import Material, audio_of, latent_frames, make_material
 from lt_eval.distill.pictures import to_frames, to_video
@@ -26,6 +26,7 @@ from lt_eval.distill.teacher_stage import TeacherOptions, teacher_loss
 from lt_eval.distill.training import generator_of
 from lt_eval.errors import RunBusyError, SampleError, SpecError
 from lt_eval.generator.codec import CausalCodec, create_codec
+from lt_eval.store import only_writer
 from lt_eval.synthetic.talker import perform
 from tests.distill.nano import CONFIG, batch, denoiser
 
