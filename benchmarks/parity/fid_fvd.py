@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from peers import Comparison, compare, install, report
 
 from lt_eval.metrics import preprocess
 from lt_eval.metrics.nets.i3d import InceptionI3d, load_i3d
@@ -46,40 +43,6 @@ PACKAGES = ("torchvision==0.28.0", "pytorch-fid==0.3.0", "clean-fid==0.1.35", "c
 
 _OPERATORS: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 """Kept for as long as torchvision may be imported: a library that is collected takes its operators along."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Largest difference of one pair of implementations, and how large the values themselves are."""
-
-    name: str
-    max_abs_difference: float
-    limit: float
-    values_mean_abs: float
-    shape: tuple[int, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within its limit and the values are not degenerate."""
-        return self.max_abs_difference <= self.limit and self.values_mean_abs > 1e-2
-
-
-def compare(name: str, ours: Tensor, theirs: Tensor, limit: float) -> Comparison:
-    """Return the comparison of two tensors of equal shape."""
-    if ours.shape != theirs.shape:
-        raise SystemExit(f"{name}: shapes differ, {tuple(ours.shape)} here and {tuple(theirs.shape)} there")
-    difference = float((ours - theirs).abs().max())
-    return Comparison(name, difference, limit, float(theirs.abs().mean()), tuple(ours.shape))
-
-
-def install(folder: Path) -> Path:
-    """Put the public packages into a folder, once."""
-    marker = folder / "installed.txt"
-    if not marker.is_file() or marker.read_text().split() != list(PACKAGES):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PACKAGES], check=True, stdout=sys.stderr)
-        marker.write_text("\n".join(PACKAGES))
-    return folder
 
 
 def import_file(path: Path) -> ModuleType:
@@ -177,7 +140,7 @@ def main() -> int:
     parser.add_argument("--clean-fid", type=Path, help="a clone to use instead of the package")
     parser.add_argument("--i3d", type=Path, action="append", default=[], help="further pytorch_i3d.py files")
     options = parser.parse_args()
-    packages = install(options.packages)
+    packages = install(options.packages, PACKAGES, alone=True)
     frames = moving_frames(4, 512, 512)
     windows = [moving_frames(16, 256, 256, seed) for seed in (1, 2)]
     with tempfile.TemporaryDirectory() as folder:
@@ -185,14 +148,7 @@ def main() -> int:
         comparisons += against_clean_fid(frames, packages, options.clean_fid)
         for file in (packaged_port(packages), *options.i3d):
             comparisons += against_i3d_port(file, windows, Path(folder))
-    for found in comparisons:
-        print(
-            f"{'ok  ' if found.holds else 'FAIL'} {found.name:48} max abs difference {found.max_abs_difference:.2e} "
-            f"(limit {found.limit:.0e}, mean |value| {found.values_mean_abs:.3f}, {found.shape})",
-            file=sys.stderr,
-        )
-    print(json.dumps([asdict(found) for found in comparisons]))
-    return 0 if all(found.holds for found in comparisons) else 1
+    return report(comparisons)
 
 
 if __name__ == "__main__":

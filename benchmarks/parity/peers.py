@@ -38,21 +38,24 @@ def compare(
     if ours.shape != theirs.shape:
         raise SystemExit(f"{name}: shapes differ, {tuple(ours.shape)} here and {tuple(theirs.shape)} there")
     difference = float((ours - theirs).abs().max())
-    return Comparison(name, difference, LIMIT, float(theirs.abs().mean()), tuple(ours.shape), time_ratio)
+    return Comparison(name, difference, limit, float(theirs.abs().mean()), tuple(ours.shape), time_ratio)
 
 
 DIFFUSERS = ("diffusers==0.42.1", "einops==0.8.1")
 
 
-def install(folder: Path, packages: Sequence[str]) -> Path:
-    """Put public packages, and what they need but torch, into a folder, once.
+def install(folder: Path, packages: Sequence[str], *, alone: bool = False) -> Path:
+    """Put public packages into a folder, once.
 
-    The folder is to be appended to the path, so that torch and numpy stay those of this environment.
+    Args:
+        folder: to be appended to the path, so that torch and numpy stay those of this environment.
+        packages: with exact versions.
+        alone: whether what they need is left out; torch is among the needs of some.
     """
     marker = folder / "installed.txt"
     if not marker.is_file() or marker.read_text().split() != list(packages):
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *packages], check=True, stdout=sys.stderr)
+        subprocess.run([*command, *(["--no-deps"] if alone else []), *packages], check=True, stdout=sys.stderr)
         marker.write_text("\n".join(packages))
     return folder
 

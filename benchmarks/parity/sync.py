@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -32,6 +31,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peers import install
 from scipy import signal
 from scipy.io import wavfile
 from torch import Tensor
@@ -91,16 +91,6 @@ def compare_embeddings(name: str, ours: Tensor, theirs: Tensor, limit: float) ->
     """Return the largest distance of two embeddings of the same window, as a fraction of their length."""
     distances = (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
     return Comparison(name, float(distances.max()), limit, float(theirs.abs().mean()), tuple(theirs.shape), True)
-
-
-def install(folder: Path) -> Path:
-    """Put the public packages into a folder, once."""
-    marker = folder / "installed.txt"
-    if not marker.is_file() or marker.read_text().split() != list(PACKAGES):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PACKAGES], check=True, stdout=sys.stderr)
-        marker.write_text("\n".join(PACKAGES))
-    return folder
 
 
 def default_packages() -> Path:
@@ -403,7 +393,7 @@ def main() -> int:
     parser.add_argument("--packages", type=Path, default=default_packages(), help=f"folder for {', '.join(PACKAGES)}")
     parser.add_argument("--syncnet-python", type=Path, help="a clone of joonson/syncnet_python")
     options = parser.parse_args()
-    upstream = load_upstream(install(options.packages), options.syncnet_python)
+    upstream = load_upstream(install(options.packages, PACKAGES, alone=True), options.syncnet_python)
     comparisons = compare_all(upstream, whole_track=options.syncnet_python is None)
     for found in comparisons:
         kind = "relative" if found.relative else "absolute"

@@ -65,10 +65,10 @@ def judge(
     Raises:
         UsageError: no server answers and not all replies are kept, servers differ, or a rubric is not usable.
     """
-    return asyncio.run(judge_async(conversations, options, replies, progress, transport=transport, clips=clips))
+    return asyncio.run(_judge(conversations, options, replies, progress, transport=transport, clips=clips))
 
 
-async def judge_async(
+async def _judge(
     conversations: Sequence[Conversation],
     options: JudgeOptions,
     replies: ReplyStore,

@@ -30,7 +30,7 @@ from lt_eval.media.resample import exact_rate
 from lt_eval.records import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -47,6 +47,19 @@ AAC_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 4
 
 BT601_MATRIX = 6
 """AVCOL_SPC_SMPTE170M, as a stream is tagged; swscale numbers its matrices differently."""
+
+
+def add_video(
+    container: OutputContainer, rate: Fraction, width: int, height: int, options: Mapping[str, str]
+) -> VideoStream:
+    """Return a new H.264 stream of a container, marked with the colours that `yuv_picture` gives."""
+    video = container.add_stream("libx264", rate=rate, options=dict(options))
+    video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+    context = video.codec_context
+    context.time_base = 1 / rate
+    context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
+    context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
+    return video
 
 
 def yuv_picture(reformatter: VideoReformatter, pixels: Frames) -> av.VideoFrame:
@@ -165,13 +178,7 @@ class VideoWriter:
         self._container = av.open(self._file, "w", format="mp4", options={"fflags": "+bitexact"})
         # x264's macroblock tree reads past small pictures: the same frames then give other bytes now and then.
         flags = {"crf": str(self._crf), "preset": self._preset, "threads": "1", "flags": "+bitexact", "mbtree": "0"}
-        video = self._container.add_stream("libx264", rate=self._rate, options=flags)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        context = video.codec_context
-        context.time_base = 1 / self._rate
-        context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
-        context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
-        self._video = video
+        self._video = add_video(self._container, self._rate, width, height, flags)
         if self._sample_rate_hz is not None:
             audio = self._container.add_stream("aac", rate=self._sample_rate_hz, layout="mono")
             audio.codec_context.options = {"threads": "1", "flags": "+bitexact"}

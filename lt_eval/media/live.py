@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from lt_eval.errors import NoAudioError, NotAVideoError, UsageError
-from lt_eval.media.encode import BT601_MATRIX, yuv_picture
+from lt_eval.media.encode import add_video, yuv_picture
 from lt_eval.media.resample import exact_rate
 from lt_eval.media.spectra import pcm16
 
@@ -180,13 +180,7 @@ class LiveWriter:
         options = {"live": "1", "cluster_time_limit": "1", "flush_packets": "1", "fflags": "+bitexact"}
         self._container = av.open(_Writable(self._sink), "w", format="matroska", options=options)
         speed = {"crf": str(self._crf), "preset": "ultrafast", "tune": "zerolatency", "threads": "1", "mbtree": "0"}
-        video = self._container.add_stream("libx264", rate=self._rate, options=speed)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        context = video.codec_context
-        context.time_base = 1 / self._rate
-        context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
-        context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
-        self._video = video
+        self._video = add_video(self._container, self._rate, width, height, speed)
         self._audio = self._container.add_stream("pcm_s16le", rate=self._sample_rate_hz, layout="mono")
 
     def _picture(self, pixels: Frames) -> av.VideoFrame:

@@ -27,6 +27,8 @@ Detections = Sequence[Sequence[Sequence[float]]]
 @functools.cache
 def parity() -> ModuleType:
     """Return the script that compares stage by stage."""
+    if str(SCRIPT.parent) not in sys.path:  # as when it is run, it imports what lies beside it
+        sys.path.append(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("full_parity_sync", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,6 +14,8 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "parity"
 
 def parity_script(name: str = "fid_fvd") -> ModuleType:
     """Return a script as a module; skip where its packages were not installed."""
+    if str(SCRIPTS) not in sys.path:  # as when they are run, they import what lies beside them
+        sys.path.append(str(SCRIPTS))
     spec = importlib.util.spec_from_file_location(f"parity_{name}", SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = sys.modules.get(spec.name) or importlib.util.module_from_spec(spec)
