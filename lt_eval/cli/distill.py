@@ -18,6 +18,8 @@ def distill(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe: dmd.ratio=5.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default results/distill-NAME.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where networks are trained.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw people.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Numerical threads; default all cores.")] = None,
 ) -> None:
     """Make a few-step causal generator from drawn people: conditions, codec, teacher, trajectories, student, DMD.
@@ -36,11 +38,12 @@ def distill(
 
         torch.set_num_threads(threads)
     from lt_eval.distill.stages import STAGES, Workshop, run_stage
+    from lt_eval.generator.networks import resolve_device
     from lt_eval.progress import Progress
 
     folder = out or RESULTS / f"distill-{chosen.name}"
     with Progress() as progress:
-        shop = Workshop(chosen, folder, progress)
+        shop = Workshop(chosen, folder, progress, resolve_device(device), workers)
         for name in STAGES if stage == "all" else (stage,):
             say(run_stage(name, shop))
     print(folder)

@@ -11,6 +11,7 @@ latents. Nothing of a metric that scores the result is part of it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,10 +23,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_eval.distill.pictures import to_video
+from lt_eval.distill.pictures import of_levels
 from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
-from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
+from lt_eval.distill.training import (
+    CPU,
+    Average,
+    LoopOptions,
+    Optimiser,
+    OptimiserOptions,
+    Progressed,
+    generator_of,
+    train,
+)
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import save_codec
@@ -65,6 +75,7 @@ class CodecOptions:
             codec, and the decoder has a target that stays.
         face_share: share of the crops that are centred on the lower half of the picture's middle, where faces talk.
         face_weight: by how much the error in the middle of faces counts more than elsewhere; falls off as a bell.
+        mouth_weight: the same of the middle of mouths, besides.
         kl: weight of the divergence, a mean over latent values, in nats.
         squares: weight of the mean squared error beside the absolute one.
         edges, changes: weights of the losses of edges and of changes in time; pixels have 1.
@@ -87,6 +98,7 @@ class CodecOptions:
     encoder_from: float = 0.35
     face_share: float = 0.6
     face_weight: float = 4.0
+    mouth_weight: float = 12.0
     kl: float = 1e-6
     squares: float = 3.0
     edges: float = 1.0
@@ -109,8 +121,15 @@ class Crops(NamedTuple):
     weight: Tensor
 
 
-def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) -> Crops:
-    """Return the crops of one step."""
+def crops(data: Tensor, options: CodecOptions, step: int, seed: int) -> Crops:
+    """Return the crops of one step, on the device of the data.
+
+    Args:
+        data: uint8 RGB [people, pieces, T, size, size, 3].
+        options: of the stage.
+        step: counted from 0.
+        seed: of the stage.
+    """
     rng = np.random.Generator(np.random.PCG64([seed, step, 31]))
     size, side, many = data.shape[3], options.crop, options.batch
     if step >= (1 - options.whole_share) * options.loop.steps:
@@ -120,7 +139,7 @@ def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) 
         many *= 2
         first, last = (0, 5) if rng.random() < 0.5 else (last - 5, last)
     trained = data.shape[0] - options.people.held_out
-    weight = face_weight(size, options.face_weight)
+    weight = torch.from_numpy(face_weight(size, options.face_weight, options.mouth_weight)).float().to(data.device)
     found, weights = [], []
     for _ in range(many):
         person, piece = int(rng.integers(trained)), int(rng.integers(data.shape[1]))
@@ -129,17 +148,24 @@ def crops(data: NDArray[np.uint8], options: CodecOptions, step: int, seed: int) 
             left, top = (int(np.clip(at * size - side / 2, 0, size - side)) for at in middle)
         else:
             left, top = (int(rng.integers(size - side + 1)) for _ in range(2))
-        across = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        found.append(data[person, piece, first:last, top : top + side, left : left + side][:, :, across])
-        weights.append(weight[top : top + side, left : left + side][:, across])
-    return Crops(to_video(np.stack(found)), torch.from_numpy(np.stack(weights))[:, None, None].float())
+        turned = rng.random() < 0.5
+        crop = data[person, piece, first:last, top : top + side, left : left + side]
+        around = weight[top : top + side, left : left + side]
+        found.append(crop.flip(2) if turned else crop)
+        weights.append(around.flip(1) if turned else around)
+    return Crops(of_levels(torch.stack(found)), torch.stack(weights)[:, None, None])
 
 
-def face_weight(size: int, peak: float) -> NDArray[np.float64]:
-    """Return 1 + peak times a bell over the middle of faces, [size, size]."""
+def face_weight(size: int, face: float, mouth: float) -> NDArray[np.float64]:
+    """Return 1 + a bell over the middle of faces + a narrower one over mouths, [size, size]; peaks as given."""
     at = (np.arange(size) + 0.5) / size
-    across, down = (np.exp(-0.5 * ((at - middle) / 0.13) ** 2) for middle in (0.5, 0.54))
-    return 1 + peak * down[:, None] * across[None]
+
+    def bell(middle: float, spread: float) -> NDArray[np.float64]:
+        return np.exp(-0.5 * ((at - middle) / spread) ** 2)
+
+    faces = bell(0.54, 0.13)[:, None] * bell(0.5, 0.13)[None]
+    mouths = bell(0.61, 0.06)[:, None] * bell(0.5, 0.08)[None]
+    return 1 + face * faces + mouth * mouths
 
 
 def reconstruction_terms(made: Tensor, true: Tensor, weight: Tensor) -> dict[str, Tensor]:
@@ -185,19 +211,29 @@ def train_codec(
     seed: int = 0,
     identity: str = "",
     progress: Callable[[str, int, int, str], None] = lambda stage, done, total, what: None,
+    device: torch.device = CPU,
+    workers: int = 1,
 ) -> tuple[MiniCodec, Progressed]:
     """Train the codec, or continue; return it with averaged weights and statistics set.
 
-    The weights are also written, `codec.safetensors` in `folder`.
+    The weights are also written, `codec.safetensors` in `folder`. Pieces are drawn by `workers` processes; on a GPU all
+    of them lie in its memory.
     """
     from lt_eval.generator.mini_codec import MiniCodec
 
-    data = pieces(options.people, options.pieces, data_folder, lambda done, total: progress("draw", done, total, ""))
+    drawn = pieces(
+        options.people,
+        options.pieces,
+        data_folder,
+        lambda done, total: progress("draw", done, total, ""),
+        workers=workers,
+    )
+    data = torch.from_numpy(drawn).to(device)
     codec = create_codec(options.model, seed)
     assert isinstance(codec, MiniCodec)
     if not (folder / "state.pt").is_file():
-        codec.set_principal(*linear_codec(data, options, seed))
-    codec.train()
+        codec.set_principal(*linear_codec(drawn, options, seed))
+    codec.to(device).train()
     linear = (codec.encode_net.analysis, codec.decode_net.synthesis)  # at the networks' rate they would only get worse
     for layer in linear:
         layer.requires_grad_(False)
@@ -210,7 +246,7 @@ def train_codec(
         for parameter in learns_later:
             parameter.requires_grad_(number >= options.encoder_from * options.loop.steps)
         loss, logged = codec_loss(
-            codec, crops(data, options, number, seed), options, generator_of(seed, "codec", number)
+            codec, crops(data, options, number, seed), options, generator_of(seed, "codec", number, device)
         )
         norm = optimiser.step(loss, number)
         average.update()
@@ -246,18 +282,20 @@ def codec_loss(
     codec: MiniCodec, shown: Crops, options: CodecOptions, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of one step and its parts."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    device = shown.video.device
+    products = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=options.bf16)
+    with products():
         mean, log_variance = (value.float() for value in codec.posterior(shown.video))
-    raw = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
+    raw = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator, device=device)
     scale = mean.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-    raw = raw + options.latent_noise * scale * torch.randn(mean.shape, generator=generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    raw = raw + options.latent_noise * scale * torch.randn(mean.shape, generator=generator, device=device)
+    with products():
         made = codec.reconstruct(raw)
     terms = reconstruction_terms(made.float(), *shown)
     terms["kl"] = divergence(mean, log_variance)
     weights = {"pixels": 1.0, "squares": options.squares, "edges": options.edges, "changes": options.changes}
-    loss = sum(((weights | {"kl": options.kl})[name] * value for name, value in terms.items()), torch.zeros(()))
-    return loss, {name: float(value.detach()) for name, value in terms.items()}
+    loss = sum(((weights | {"kl": options.kl})[name] * value for name, value in terms.items()), raw.new_zeros(()))
+    return loss, dict(zip(terms, torch.stack([value.detach() for value in terms.values()]).tolist(), strict=True))
 
 
 def average_codec(options: CodecOptions, average: Average, seed: int) -> MiniCodec:
@@ -266,12 +304,13 @@ def average_codec(options: CodecOptions, average: Average, seed: int) -> MiniCod
 
     codec = create_codec(options.model, seed)
     assert isinstance(codec, MiniCodec)
-    codec.load_state_dict(average.weights())
-    return codec
+    weights = average.weights()
+    codec.load_state_dict(weights)
+    return codec.to(next(iter(weights.values())).device)
 
 
 @torch.no_grad()
-def measure_codec(codec: MiniCodec, data: NDArray[np.uint8], people: int) -> dict[str, float]:
+def measure_codec(codec: MiniCodec, data: Tensor, people: int) -> dict[str, float]:
     """Return how well the first piece of each of the last `people` comes back.
 
     Returns:
@@ -280,7 +319,7 @@ def measure_codec(codec: MiniCodec, data: NDArray[np.uint8], people: int) -> dic
     """
     found: dict[str, list[float]] = {}
     for person in data[-people:]:
-        video = to_video(person[:1])
+        video = of_levels(person[:1])
         error = codec.decode(codec.encode(video)) - video
         for name, box in (("", None), ("face_", FACE), ("mouth_", MOUTH)):
             part = error if box is None else inside(error, box)
@@ -304,10 +343,10 @@ def inside(video: Tensor, box: Box) -> Tensor:
 
 
 @torch.no_grad()
-def statistics(codec: MiniCodec, data: NDArray[np.uint8], options: CodecOptions) -> tuple[Tensor, Tensor]:
+def statistics(codec: MiniCodec, data: Tensor, options: CodecOptions) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each raw latent channel over up to 64 trained people."""
     trained = data[: min(64, data.shape[0] - options.people.held_out)]
-    means = [codec.posterior(to_video(person[:1]))[0] for person in trained]
+    means = [codec.posterior(of_levels(person[:1]))[0] for person in trained]
     values = torch.cat(means).transpose(0, 1).flatten(1)  # [C, everything]
     return values.mean(1), values.std(1)
 

@@ -80,6 +80,11 @@ class Denoiser(nn.Module):
         """Return the conditions of a batch."""
         return Conditions(batch.reference, self.read(batch.prompts), batch.audio)
 
+    @property
+    def device(self) -> torch.device:
+        """Of the weights, and of what it takes and returns."""
+        return self.transformer.device
+
     def precision(self) -> AbstractContextManager[object]:
         """Return the context in which its products are computed."""
         return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16)
@@ -118,8 +123,12 @@ def dropped(batch: Batch, text: Tensor, audio: Tensor) -> Batch:
     return batch._replace(prompts=prompts, audio=torch.where(audio[:, None, None], 0.0, batch.audio))
 
 
-def after_first(batch: int, frames: int) -> Tensor:
-    """Return the mask [B, F] of what is learnt: all latent frames but the first, which is given."""
-    mask = torch.ones(batch, frames)
+def after_first(like: Tensor) -> Tensor:
+    """Return the mask [B, F] of what is learnt: all latent frames but the first, which is given.
+
+    Args:
+        like: anything [B, F] on the device of the mask.
+    """
+    mask = torch.ones(like.shape, device=like.device)
     mask[:, 0] = 0
     return mask

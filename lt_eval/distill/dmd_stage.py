@@ -70,8 +70,9 @@ class DmdOptions:
 def noised(generated: Tensor, shift: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return (noisy clips, noise, sigma [B, F]) at a noise level drawn for each clip."""
     size, frames = generated.shape[0], generated.shape[2]
-    sigma = losses.dmd_sigmas(torch.rand(size, 1, generator=generator), shift).expand(size, frames)
-    noise = torch.randn(generated.shape, generator=generator)
+    at = generator.device
+    sigma = losses.dmd_sigmas(torch.rand(size, 1, generator=generator, device=at), shift).expand(size, frames)
+    noise = torch.randn(generated.shape, generator=generator, device=at)
     return losses.add_noise(generated, noise, sigma), noise, sigma
 
 
@@ -81,7 +82,7 @@ def critic_loss(
     """Return the critic's loss on clips of the student, [B, C, F, h, w] without gradients."""
     noisy, noise, sigma = noised(generated, critic.config.stream.shift, generator)
     velocity = critic.velocity(noisy, sigma, critic.conditions(batch))
-    mask = after_first(*sigma.shape)
+    mask = after_first(sigma)
     if options.critic_loss == "flow":
         return losses.flow_loss(velocity, generated, noise, mask)
     return losses.critic_x0_loss(losses.clean_of(noisy, velocity, sigma), generated, mask)
@@ -100,7 +101,7 @@ def student_loss(
     with torch.no_grad():
         fake = losses.clean_of(noisy, critic.velocity(noisy, sigma, critic.conditions(batch)), sigma)
         real = losses.clean_of(noisy, teacher_velocity(teacher, noisy, sigma, batch, options.teacher_guidance), sigma)
-    mask = after_first(*sigma.shape)
+    mask = after_first(sigma)
     return losses.dmd_loss(generated, losses.dmd_gradient(generated, fake, real, mask), mask)
 
 
@@ -160,10 +161,10 @@ def train_dmd(
     stream = student.config.stream
 
     def step(number: int) -> dict[str, float]:
-        generator = generator_of(seed, "dmd", number)
-        batch = batches(number)
-        noise = [generator_of(seed, f"dmd noise {item}", number) for item in range(len(batch.prompts))]
-        exit_step = int(torch.randint(stream.steps, (), generator=generator))
+        generator = generator_of(seed, "dmd", number, student.device)
+        batch = batches(number).to(student.device)
+        noise = [generator_of(seed, "dmd noise", number, student.device)]
+        exit_step = int(torch.randint(stream.steps, (), generator=generator_of(seed, "dmd exit", number)))
         logged = {}
         if options.updates_student(number):
             generated = rollout(student, batch, noise, exit_step=exit_step)

@@ -74,10 +74,11 @@ def prepare_held_out(
     config = denoiser.config
     windows = [draw(options, person, 0) for person in people]
     frames = latent_frames(options)
-    reference = torch.cat([codec.encode(to_video(window.frames[None, :1])) for window in windows])
+    at = denoiser.device
+    reference = torch.cat([codec.encode(to_video(window.frames[None, :1]).to(at)) for window in windows])
     audio = torch.stack([audio_of(config, window.audio, frames) for window in windows])
     shape = (len(people), codec.latent_channels, frames, *reference.shape[3:])
-    batch = Batch(torch.zeros(shape), reference, audio, tuple(window.prompt for window in windows))
+    batch = Batch(torch.zeros(shape, device=at), reference, audio.to(at), tuple(window.prompt for window in windows))
     dialogues = tuple(
         _true_clip(options, window, folder, f"person-{person}") for person, window in zip(people, windows, strict=True)
     )

@@ -21,16 +21,14 @@ import torch
 from torch import Tensor
 
 from lt_eval.distill.folders import journal, note
-from lt_eval.distill.pictures import to_video
-from lt_eval.distill.talkers import TalkerOptions, draw, drawing
+from lt_eval.distill.pictures import of_levels
+from lt_eval.distill.talkers import DrawWindows, TalkerOptions, drawing, drawn_by
 from lt_eval.generator.audio_windows import create_audio_encoder, latent_features
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.timeline import Timeline
 from lt_eval.store import key_of, only_writer, read_json, write_json
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from lt_eval.generator.codec import CausalCodec
     from lt_eval.records import Audio
 
@@ -56,20 +54,35 @@ class Batch(NamedTuple):
         prompts = tuple(self.prompts[number] for number in chosen)
         return Batch(self.latents[chosen], self.reference[chosen], self.audio[chosen], prompts)
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the clips on a device."""
+        latents, reference, audio = (part.to(device) for part in self[:3])
+        return Batch(latents, reference, audio, self.prompts)
+
 
 @dataclass(frozen=True)
 class Material:
-    """Windows of all people, on disk."""
+    """Windows of all people, a map of files on disk.
 
-    latents: NDArray[np.float16]
-    audio: NDArray[np.float16]
+    Attributes:
+        latents: float16 [people, windows, C, F, h, w].
+        audio: float16 [people, windows, F, audio_dim].
+        prompts: one a person.
+        options: who they are.
+    """
+
+    latents: Tensor
+    audio: Tensor
     prompts: tuple[str, ...]
     options: TalkerOptions
 
+    def to(self, device: torch.device) -> Material:
+        """Return it on a device; on the CPU it stays a map."""
+        return dataclasses.replace(self, latents=self.latents.to(device), audio=self.audio.to(device))
+
     def batch(self, people: Sequence[int], windows: Sequence[int]) -> Batch:
         """Return the windows of some people."""
-        latents = torch.from_numpy(np.stack([self.latents[p, w] for p, w in zip(people, windows, strict=True)])).float()
-        audio = torch.from_numpy(np.stack([self.audio[p, w] for p, w in zip(people, windows, strict=True)])).float()
+        latents, audio = (part[list(people), list(windows)].float() for part in (self.latents, self.audio))
         return Batch(latents, latents[:, :, :1], audio, tuple(self.prompts[p] for p in people))
 
     def random(self, size: int, rng: np.random.Generator) -> Batch:
@@ -103,6 +116,8 @@ def make_material(
     codec_hash: str,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    workers: int = 1,
 ) -> Material:
     """Draw, encode and keep the windows of everybody, or return what is there.
 
@@ -113,22 +128,23 @@ def make_material(
         codec_hash: of its weights; material of another codec lies elsewhere.
         folder: below which it is kept.
         progress: told (people done, people in all).
+        workers: processes that draw. Encoding is done here, on the codec's device.
 
     Raises:
         RunBusyError: another process is making it.
     """
     key = key_of(
-        "material-2", drawing(), dataclasses.asdict(options), dataclasses.asdict(config.audio), config.fps, codec_hash
+        "material-3", drawing(), dataclasses.asdict(options), dataclasses.asdict(config.audio), config.fps, codec_hash
     )
     home = folder / f"material-{key[:12]}"
     if not (home / "people.json").is_file():
         with only_writer(home):
-            _fill(options, config, codec, home, progress)
-            prompts = journal(home / "done.jsonl")
+            _fill(options, config, codec, home, progress, workers)
+            prompts = [prompt for _, prompt in sorted(journal(home / "done.jsonl"))]
             write_json(home / "people.json", {"prompts": prompts, "codec": codec_hash})
     return Material(
-        np.load(home / "latents.npy", mmap_mode="r"),
-        np.load(home / "audio.npy", mmap_mode="r"),
+        torch.from_numpy(np.load(home / "latents.npy", mmap_mode="c")),
+        torch.from_numpy(np.load(home / "audio.npy", mmap_mode="c")),
         tuple(read_json(home / "people.json")["prompts"]),
         options,
     )
@@ -140,6 +156,7 @@ def _fill(
     codec: CausalCodec,
     home: Path,
     progress: Callable[[int, int], None],
+    workers: int,
 ) -> None:
     """Write everybody into files of their final size; a person counts once their prompt is in the journal."""
     frames, side = latent_frames(options), options.size // codec.spatial
@@ -147,18 +164,20 @@ def _fill(
         "latents": (options.people, options.windows, codec.latent_channels, frames, side, side),
         "audio": (options.people, options.windows, frames, config.audio.latent_dim),
     }
-    finished = len(journal(home / "done.jsonl"))
+    finished = {person for person, _ in journal(home / "done.jsonl")}
     maps = {
         name: np.lib.format.open_memmap(home / f"{name}.npy", "r+" if finished else "w+", np.float16, shape)
         for name, shape in shapes.items()
     }
-    for person in range(finished, options.people):
-        for number in range(options.windows):
-            window = draw(options, person, number)
-            maps["latents"][person, number] = codec.encode(to_video(window.frames[None]))[0].numpy()
+    device = next(codec.parameters()).device
+    left = [person for person in range(options.people) if person not in finished]
+    for person, windows in drawn_by(DrawWindows(options), left, workers):
+        for number, window in enumerate(windows):
+            video = of_levels(torch.from_numpy(window.frames[None]).to(device))
+            maps["latents"][person, number] = codec.encode(video)[0].cpu().numpy()
             maps["audio"][person, number] = audio_of(config, window.audio, frames).numpy()
-            prompt = window.prompt
         for part in maps.values():
             part.flush()
-        note(home / "done.jsonl", [prompt])
-        progress(person + 1, options.people)
+        note(home / "done.jsonl", [(person, windows[0].prompt)])
+        finished.add(person)
+        progress(len(finished), options.people)

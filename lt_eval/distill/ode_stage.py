@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserO
 from lt_eval.errors import StoreError
 from lt_eval.generator.sampler import Guidance, sample_sequence, shifted_sigmas
 from lt_eval.store import read_json, write_json
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -82,9 +78,9 @@ class Pairs:
         sigmas: noise level of each state; the last is 0.
     """
 
-    states: NDArray[np.float16]
-    reference: NDArray[np.float16]
-    audio: NDArray[np.float16]
+    states: Tensor
+    reference: Tensor
+    audio: Tensor
     prompts: tuple[str, ...]
     sigmas: tuple[float, ...]
 
@@ -93,10 +89,15 @@ class Pairs:
 
     def batch(self, which: Sequence[int]) -> tuple[Tensor, Batch]:
         """Return states [B, k + 1, C, F, h, w], and a batch whose latents are the ends."""
-        states = torch.from_numpy(np.stack([self.states[n] for n in which])).float()
-        reference = torch.from_numpy(np.stack([self.reference[n] for n in which])).float()
-        audio = torch.from_numpy(np.stack([self.audio[n] for n in which])).float()
-        return states, Batch(states[:, -1], reference, audio, tuple(self.prompts[n] for n in which))
+        chosen = list(which)
+        states, reference, audio = (part[chosen].float() for part in (self.states, self.reference, self.audio))
+        return states, Batch(states[:, -1], reference, audio, tuple(self.prompts[n] for n in chosen))
+
+    def to(self, device: torch.device) -> Pairs:
+        """Return them on a device; on the CPU they stay a map of the files."""
+        return dataclasses.replace(
+            self, states=self.states.to(device), reference=self.reference.to(device), audio=self.audio.to(device)
+        )
 
 
 def make_pairs(
@@ -149,7 +150,7 @@ def make_pairs(
         )
     kept = read_json(folder / "pairs.json")
     states, reference, audio = (
-        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("states", "reference", "audio")
+        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("states", "reference", "audio")
     )
     return Pairs(states, reference, audio, tuple(kept["prompts"]), tuple(kept["sigmas"]))
 
@@ -186,9 +187,10 @@ def _fill(
         batch = batches(first, min(options.batch, count - first))
         stop = first + len(batch.prompts)
         noise = [generator_of(seed, "pair", number) for number in range(first, stop)]
-        states = _walk(teacher, options, batch, keep, noise)  # [k + 1, B, C, F, h, w]
-        maps["states"][first:stop] = states.transpose(0, 1).numpy()
-        maps["reference"][first:stop], maps["audio"][first:stop] = batch.reference.numpy(), batch.audio.numpy()
+        states = _walk(teacher, options, batch.to(teacher.device), keep, noise)  # [k + 1, B, C, F, h, w]
+        maps["states"][first:stop] = states.transpose(0, 1).cpu().numpy()
+        maps["reference"][first:stop] = batch.reference.cpu().numpy()
+        maps["audio"][first:stop] = batch.audio.cpu().numpy()
         for part in maps.values():
             part.flush()
         note(folder / "done.jsonl", [batch.prompts])
@@ -235,10 +237,10 @@ def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Sequ
     chosen = torch.gather(
         states, 1, each[:, None, None, :, None, None].expand(-1, 1, states.shape[2], -1, *states.shape[4:])
     )[:, 0]  # [B, C, F, h, w]
-    level = torch.tensor(sigmas, dtype=torch.float32)[each]
+    level = torch.tensor(sigmas, dtype=torch.float32, device=each.device)[each]
     velocity = student.velocity(chosen, level, student.conditions(batch), block_causal=True)
     predicted = losses.clean_of(chosen, velocity, level)
-    return losses.ode_loss(predicted, batch.latents, after_first(*each.shape))
+    return losses.ode_loss(predicted, batch.latents, after_first(each))
 
 
 @torch.no_grad()
@@ -247,7 +249,7 @@ def held_out_ode_loss(student: Denoiser, pairs: Pairs, which: Sequence[int]) -> 
     states, batch = pairs.batch(which)
     blocks = -(-states.shape[3] // student.config.stream.block_frames)
     levels = range(len(pairs.sigmas) - 1)
-    index = [torch.full((len(which), blocks), level) for level in levels]
+    index = [torch.full((len(which), blocks), level, device=states.device) for level in levels]
     return float(np.mean([float(ode_batch_loss(student, states, batch, pairs.sigmas, each)) for each in index]))
 
 
@@ -264,6 +266,7 @@ def train_ode(
     """Train the student until its held-out loss has converged or the steps are used up; return averaged weights."""
     optimiser = Optimiser(student.parameters(), options.adam, options.loop.steps)
     average = Average(student, options.ema, start=max(1, options.loop.steps // 20))
+    pairs = pairs.to(student.device)
     trained = len(pairs) - options.held_out
     held_out = range(trained, len(pairs))
 
@@ -273,7 +276,7 @@ def train_ode(
         states, batch = pairs.batch(which)
         blocks = -(-states.shape[3] // student.config.stream.block_frames)
         index = torch.randint(len(pairs.sigmas) - 1, (len(which), blocks), generator=generator)
-        loss = ode_batch_loss(student, states, batch, pairs.sigmas, index)
+        loss = ode_batch_loss(student, states, batch, pairs.sigmas, index.to(states.device))
         norm = optimiser.step(loss, number)
         average.update()
         return {"loss": float(loss.detach()), "norm": norm}

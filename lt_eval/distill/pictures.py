@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 def to_video(frames: NDArray[np.uint8]) -> Tensor:
     """Return float [-1, 1] [B, 3, T, H, W] of uint8 [B, T, H, W, 3]."""
-    return torch.from_numpy(np.array(frames, copy=True, order="C")).permute(0, 4, 1, 2, 3).float().div(127.5).sub(1.0)
+    return of_levels(torch.from_numpy(np.array(frames, copy=True, order="C")))
+
+
+def of_levels(frames: Tensor) -> Tensor:
+    """Return float [-1, 1] [B, 3, T, H, W] of a uint8 tensor [B, T, H, W, 3], on its device."""
+    return frames.permute(0, 4, 1, 2, 3).float().div(127.5).sub(1.0)
 
 
 def to_frames(video: Tensor) -> NDArray[np.uint8]:
     """Return uint8 [B, T, H, W, 3] of float [-1, 1] [B, 3, T, H, W]."""
     levels = video.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 4, 1).contiguous().numpy()
+    return levels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()

@@ -39,7 +39,7 @@ def rollout(
     Args:
         student: causal.
         batch: conditions; the latents give the number of frames.
-        generators: of the noise, one an item, drawn from in the order in which the stream draws.
+        generators: of the noise, one an item, drawn from in the order in which the stream draws; or one for all items.
         exit_step: the denoising step whose prediction is taken, from 0; gradients flow through this one where they are
             enabled. None takes the last, as in use.
         frames: latent frames; None makes as many as the batch has.
@@ -68,7 +68,7 @@ def rollout(
         sigma = plan.sigmas[exit_step]
         with student.precision():
             if torch.is_grad_enabled():  # projected here, so that gradients reach what projects
-                timestep = torch.full((len(batch.prompts), 1), timestep_of(sigma, stream))
+                timestep = torch.full((len(batch.prompts), 1), timestep_of(sigma, stream), device=model.device)
                 told = Conditions(batch.reference, student.read(batch.prompts), heard)
                 velocity = model.step(x, timestep, told, cache).float()
             else:

@@ -41,7 +41,7 @@ from lt_eval.distill.pictures import to_video
 from lt_eval.distill.recipe import Recipe, facts
 from lt_eval.distill.talkers import drawing
 from lt_eval.distill.teacher_stage import train_teacher
-from lt_eval.distill.training import Progressed
+from lt_eval.distill.training import CPU, Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
@@ -69,11 +69,15 @@ class Workshop:
         recipe: all numbers.
         out: the folder.
         progress: told (stage, done, in all, what is new).
+        device: on which networks are trained and run.
+        workers: processes that draw people.
     """
 
     recipe: Recipe
     out: Path
     progress: Report
+    device: torch.device = CPU
+    workers: int = 1
 
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is this one's.
@@ -171,10 +175,10 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     """Return conditions as networks take them; latents are zeros of the right shape."""
     config, window = shop.recipe.config(), shop.recipe.material
     frames = latent_frames(window)
-    references, sounds = [], []
+    references, sounds, device = [], [], next(codec.parameters()).device
     for condition in conditions:
         portrait = fit(read_image(condition.portrait), MediaPolicy(size=config.size))
-        references.append(codec.encode(to_video(portrait[None, None]))[0])
+        references.append(codec.encode(to_video(portrait[None, None]).to(device))[0].cpu())
         if condition.speech is not None:
             speech = read_audio(condition.speech, config.audio.sample_rate_hz)
         elif condition.seed is not None:
@@ -241,7 +245,14 @@ def run_codec(shop: Workshop) -> str:
     options = replace(recipe.codec, model=model)
     identity = key_of("codec", facts(recipe)["codec"], facts(recipe)["generator"], recipe.seed)
     _, now = train_codec(
-        options, shop.out / "codec", shop.cache(), seed=recipe.seed, identity=identity, progress=shop.progress
+        options,
+        shop.out / "codec",
+        shop.cache(),
+        seed=recipe.seed,
+        identity=identity,
+        progress=shop.progress,
+        device=shop.device,
+        workers=shop.workers,
     )
     return _ended("codec", now)
 
@@ -251,7 +262,7 @@ def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
     path = shop.made("codec", "codec.safetensors")
     codec = create_codec(shop.recipe.config().codec)
     load_codec(codec, path)
-    return codec.requires_grad_(False), fingerprint.of_file(path)
+    return codec.requires_grad_(False).to(shop.device), fingerprint.of_file(path)
 
 
 def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:
@@ -263,7 +274,8 @@ def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material
         codec_hash,
         shop.cache(),
         lambda done, total: shop.progress("encode", done, total, ""),
-    )
+        workers=shop.workers,
+    ).to(shop.device)
 
 
 def run_teacher(shop: Workshop) -> str:
@@ -271,7 +283,7 @@ def run_teacher(shop: Workshop) -> str:
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
     material = material_of(shop, codec, codec_hash)
     teacher, now = train_teacher(
-        Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16),
+        Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16).to(shop.device),
         recipe.teacher,
         material,
         shop.out / "teacher",
@@ -285,9 +297,8 @@ def run_teacher(shop: Workshop) -> str:
 
 def _denoiser(shop: Workshop, stage: str, name: str, *, bf16: bool) -> Denoiser:
     path = shop.made(stage, name)
-    return Denoiser.of_parts(
-        shop.recipe.config(), load_parts(shop.recipe.config(), Sources(transformer=path)), bf16=bf16
-    )
+    parts = load_parts(shop.recipe.config(), Sources(transformer=path))
+    return Denoiser.of_parts(shop.recipe.config(), parts, bf16=bf16).to(shop.device)
 
 
 def run_pairs(shop: Workshop) -> str:

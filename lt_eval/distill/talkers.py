@@ -7,14 +7,16 @@ last people of the range. A drawn window is kept on disk, since every stage look
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from lt_eval import fingerprint
+from lt_eval.execution import ExecutionPolicy, WorkerLost, map_tasks
 from lt_eval.records import SAMPLE_RATE_HZ
 from lt_eval.store import atomic_write, key_of
 from lt_eval.synthetic.talker import perform
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from lt_eval.records import Audio, Box, Frames
     from lt_eval.synthetic.talker import Performance
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,35 @@ def draw(options: TalkerOptions, person: int, window: int) -> Window:
 
 
 @dataclass(frozen=True)
+class DrawWindows:
+    """Draws all windows of a person: what a drawing process does.
+
+    Attributes:
+        options: who they are.
+    """
+
+    options: TalkerOptions
+
+    def __call__(self, person: int) -> list[Window]:
+        """Return them in order."""
+        return [draw(self.options, person, window) for window in range(self.options.windows)]
+
+
+def drawn_by(function: Callable[[int], T], people: Sequence[int], workers: int) -> Iterator[tuple[int, T]]:
+    """Yield (person, what the function makes of them) in completion order, drawn by so many processes.
+
+    Raises:
+        RuntimeError: processes died over one person again and again.
+    """
+    policy = ExecutionPolicy(workers=workers) if workers > 1 else None
+    found = map_tasks(function, people, policy) if policy else ((at, function(p)) for at, p in enumerate(people))
+    for index, made in found:
+        if isinstance(made, WorkerLost):
+            raise RuntimeError(f"person {people[index]} cannot be drawn: {made}")
+        yield people[index], made
+
+
+@dataclass(frozen=True)
 class PieceOptions:
     """Short pieces of pictures alone, for a codec.
 
@@ -114,15 +147,39 @@ class PieceOptions:
     pieces: int = 3
 
 
+@dataclass(frozen=True)
+class DrawPieces:
+    """Draws the pieces of a person.
+
+    Attributes:
+        options: who they are.
+        wanted: how many and how long.
+    """
+
+    options: TalkerOptions
+    wanted: PieceOptions
+
+    def __call__(self, person: int) -> NDArray[np.uint8]:
+        """Return uint8 RGB [pieces, T, size, size, 3]."""
+        options, frames = self.options, self.wanted.frames
+        show = perform(options.first_seed + person, 20.0, options.size, options.fps)
+        rng = np.random.Generator(np.random.PCG64([options.first_seed + person, 17]))
+        starts = [int(rng.integers(len(show) - frames)) for _ in range(self.wanted.pieces)]
+        return np.stack([[show.draw(index) for index in range(start, start + frames)] for start in starts])
+
+
 def pieces(
     options: TalkerOptions,
     wanted: PieceOptions,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    workers: int = 1,
 ) -> NDArray[np.uint8]:
     """Return pieces of everybody, uint8 RGB [people, pieces, T, size, size, 3], as a map of a file made once.
 
-    Pieces lie spread over twenty seconds of a performance, so that one person is seen in several poses.
+    Pieces lie spread over twenty seconds of a performance, so that one person is seen in several poses. `workers`
+    processes draw.
     """
     name = (
         f"pieces-{options.first_seed}-{options.people}-{options.size}-{options.fps:g}-{wanted.pieces}x{wanted.frames}"
@@ -133,13 +190,11 @@ def pieces(
         shape = (options.people, wanted.pieces, wanted.frames, options.size, options.size, 3)
         with atomic_write(path, "wb") as file:
             np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for person in range(options.people):
-                show = perform(options.first_seed + person, 20.0, options.size, options.fps)
-                rng = np.random.Generator(np.random.PCG64([options.first_seed + person, 17]))
-                for _ in range(wanted.pieces):
-                    start = int(rng.integers(len(show) - wanted.frames))
-                    for index in range(start, start + wanted.frames):
-                        file.write(np.ascontiguousarray(show.draw(index)).data)
-                progress(person + 1, options.people)
-    found: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+            begin, each = file.tell(), math.prod(shape[1:])
+            everybody = drawn_by(DrawPieces(options, wanted), range(options.people), workers)
+            for done, (person, made) in enumerate(everybody, 1):
+                file.seek(begin + person * each)
+                file.write(np.ascontiguousarray(made).data)
+                progress(done, options.people)
+    found: NDArray[np.uint8] = np.load(path, mmap_mode="c")
     return found

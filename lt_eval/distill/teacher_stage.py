@@ -48,31 +48,32 @@ class TeacherOptions:
 def teacher_loss(model: Denoiser, batch: Batch, options: TeacherOptions, generator: torch.Generator) -> Tensor:
     """Return the flow loss of one batch at random noise levels, one a clip, with conditions dropped at random."""
     size, frames = batch.latents.shape[0], batch.latents.shape[2]
-    chance = torch.rand(size, generator=generator)
+    at = generator.device
+    chance = torch.rand(size, generator=generator, device=at)
     both = chance < options.drop_both
     text = both | ((chance >= options.drop_both) & (chance < options.drop_both + options.drop_text))
     audio = both | (chance > 1 - options.drop_audio)
-    sigma = losses.warp(torch.rand(size, 1, generator=generator), options.shift)
+    sigma = losses.warp(torch.rand(size, 1, generator=generator, device=at), options.shift)
     return flow_loss_at(model, dropped(batch, text, audio), sigma.expand(size, frames), generator)
 
 
 def flow_loss_at(model: Denoiser, batch: Batch, sigma: Tensor, generator: torch.Generator) -> Tensor:
     """Return the flow loss of a batch at noise levels [B, F]."""
-    noise = torch.randn(batch.latents.shape, generator=generator)
+    noise = torch.randn(batch.latents.shape, generator=generator, device=generator.device)
     noisy = losses.add_noise(batch.latents, noise, sigma)
     velocity = model.velocity(noisy, sigma, model.conditions(batch))
-    return losses.flow_loss(velocity, batch.latents, noise, after_first(*sigma.shape))
+    return losses.flow_loss(velocity, batch.latents, noise, after_first(sigma))
 
 
 @torch.no_grad()
 def held_out_loss(model: Denoiser, material: Material, shift: float, levels: int = 4) -> float:
     """Return the mean flow loss on held-out people at fixed noise and evenly spread noise levels."""
-    batch = material.held_out()
+    batch = material.held_out().to(model.device)
     found = []
     for level in range(levels):
-        time = torch.full((batch.latents.shape[0], 1), (level + 0.5) / levels)
+        time = torch.full((batch.latents.shape[0], 1), (level + 0.5) / levels, device=model.device)
         sigma = losses.warp(time, shift).expand(-1, batch.latents.shape[2])
-        found.append(float(flow_loss_at(model, batch, sigma, generator_of(0, "held out", level))))
+        found.append(float(flow_loss_at(model, batch, sigma, generator_of(0, "held out", level, model.device))))
     return float(np.mean(found))
 
 
@@ -92,7 +93,7 @@ def train_teacher(
 
     def step(number: int) -> dict[str, float]:
         batch = material.random(options.batch, np.random.Generator(np.random.PCG64([seed, number, 41])))
-        loss = teacher_loss(model, batch, options, generator_of(seed, "teacher", number))
+        loss = teacher_loss(model, batch, options, generator_of(seed, "teacher", number, model.device))
         return {"loss": float(loss.detach()), "norm": _followed(optimiser, average, loss, number)}
 
     now = train(

@@ -30,6 +30,8 @@ from lt_eval.store import atomic_write, read_json, write_json
 
 Log = Mapping[str, float]
 
+CPU = torch.device("cpu")
+
 
 class Stateful(Protocol):
     """What a checkpoint keeps: modules, optimisers, averages."""
@@ -100,6 +102,7 @@ class Optimiser:
         self._options, self._steps = options, steps
         self._adam = torch.optim.AdamW(
             self._parameters,
+            fused=all(parameter.is_cuda for parameter in self._parameters),
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
@@ -145,12 +148,11 @@ class Average:
         self._updates += 1
         if self._updates < self._start:
             return
-        for name, parameter in self._module.named_parameters():
-            now = parameter.detach().float()
-            if name not in self._shadow:
-                self._shadow[name] = now.clone()
-            else:
-                self._shadow[name].lerp_(now, 1 - self._decay)
+        now = {name: parameter.detach().float() for name, parameter in self._module.named_parameters()}
+        if not self._shadow:
+            self._shadow = {name: value.clone() for name, value in now.items()}
+        else:
+            torch._foreach_lerp_([self._shadow[name] for name in now], list(now.values()), 1 - self._decay)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the averaged parameters, or the module's own before the average has begun; buffers are its own."""
@@ -163,11 +165,13 @@ class Average:
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Take both back."""
-        self._updates, self._shadow = state_dict["updates"], dict(state_dict["shadow"])
+        at = {name: parameter.device for name, parameter in self._module.named_parameters()}
+        self._updates = state_dict["updates"]
+        self._shadow = {name: value.to(at[name]) for name, value in state_dict["shadow"].items()}
 
 
-def generator_of(seed: int, stage: str, step: int, device: str = "cpu") -> torch.Generator:
-    """Return the generator of all that is random in one step."""
+def generator_of(seed: int, stage: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return the generator of all that is random in one step. What it draws depends on the kind of device."""
     digest = hashlib.sha256(f"{seed}/{stage}/{step}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") % 2**63)
 

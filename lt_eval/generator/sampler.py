@@ -83,16 +83,22 @@ def schedule(model: Transformer, stream: StreamConfig, *, batch: int = 1) -> Sch
 def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
     """Return Gaussian noise [B, ...] float32, each item from its own generator: it does not depend on its neighbours.
 
+    One generator for several items draws all at once, faster on a GPU; an item's noise then depends on its place.
+
     Args:
         shape: of all items together.
-        generators: one an item.
+        generators: one an item, or one for all.
         device: of the result. The generators may live elsewhere: noise drawn on the CPU is the same for every device.
 
     Raises:
         SpecError: the numbers of items and generators differ.
     """
+    if len(generators) == 1:
+        return torch.randn(tuple(shape), generator=generators[0], device=generators[0].device).to(device)
     if len(generators) != shape[0]:
-        raise SpecError(f"There are {shape[0]} items and {len(generators)} generators of noise; give one an item.")
+        raise SpecError(
+            f"There are {shape[0]} items and {len(generators)} generators of noise; give one an item, or one for all."
+        )
     drawn = [torch.randn(tuple(shape[1:]), generator=generator, device=generator.device) for generator in generators]
     return torch.stack(drawn).to(device, non_blocking=True)
 

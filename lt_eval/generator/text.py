@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import itertools
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lt_eval.errors import MissingExtraError, WeightsError
 from lt_eval.store import atomic_write
@@ -54,18 +56,22 @@ class PromptTable(nn.Module):
 
     def forward(self, prompts: Sequence[str]) -> Tensor:
         """Return [B, L, width] for B prompts."""
-        return torch.stack([self._encode(prompt) for prompt in prompts])
+        runs = [run for prompt in prompts for run in _runs_of_rows(prompt, self.tokens, self.rows)]
+        starts = list(itertools.accumulate(map(len, runs), initial=0))[:-1]
+        device = self.weight.device
+        rows = torch.tensor([row for run in runs for row in run], dtype=torch.int64).to(device)
+        means: Tensor = F.embedding_bag(rows, self.weight, torch.tensor(starts).to(device), mode="mean")  # [B L, width]
+        return means.reshape(len(prompts), self.tokens, -1)
 
-    def _encode(self, prompt: str) -> Tensor:
-        words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).casefold())
-        runs = self.tokens - 1
-        bounds = [len(words) * at // runs for at in range(runs + 1)] if runs else []
-        groups = [words, *(words[start:stop] for start, stop in itertools.pairwise(bounds))]
-        return torch.stack([self._mean(group) for group in groups])  # [L, width]
 
-    def _mean(self, words: Sequence[str]) -> Tensor:
-        pieces = [bucket(piece, self.rows) for word in words for piece in word_pieces(word)]
-        return self.weight[pieces].mean(dim=0) if pieces else self.weight.new_zeros(self.weight.shape[1])
+@functools.lru_cache(maxsize=4096)
+def _runs_of_rows(prompt: str, tokens: int, rows: int) -> tuple[tuple[int, ...], ...]:
+    """Return the table rows of each token of a prompt."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).casefold())
+    runs = tokens - 1
+    bounds = [len(words) * at // runs for at in range(runs + 1)] if runs else []
+    groups = [words, *(words[start:stop] for start, stop in itertools.pairwise(bounds))]
+    return tuple(tuple(bucket(piece, rows) for word in group for piece in word_pieces(word)) for group in groups)
 
 
 def clean_prompt(prompt: str) -> str:

@@ -89,8 +89,8 @@ def test_emphasis_of_motion_buys_motion() -> None:
 @torch.no_grad()
 def test_pictures_in_the_span_of_the_components_come_back_before_any_training() -> None:
     codec, data = linear(colours()), colours()
-    assert measure_codec(codec, data[:3], 3)["psnr_db"] > 40
-    assert measure_codec(create_codec(MODEL, seed=1), data[:3], 3)["psnr_db"] < 15  # type: ignore[arg-type]
+    assert measure_codec(codec, torch.from_numpy(data[:3]), 3)["psnr_db"] > 40
+    assert measure_codec(create_codec(MODEL, seed=1), torch.from_numpy(data[:3]), 3)["psnr_db"] < 15  # type: ignore[arg-type]
     torch.testing.assert_close(codec.posterior(torch.zeros(1, 3, 9, 16, 16))[1], torch.full((1, 3, 3, 4, 4), -7.0))
 
 
@@ -102,8 +102,8 @@ def test_a_linear_codec_of_another_size_is_refused() -> None:
 
 
 def test_a_step_depends_on_its_number_and_looks_at_nobody_held_out() -> None:
-    data = np.zeros((5, 1, 9, 16, 16, 3), np.uint8)
-    data[:] = np.arange(5).reshape(5, 1, 1, 1, 1, 1) * 40
+    data = torch.zeros(5, 1, 9, 16, 16, 3, dtype=torch.uint8)
+    data[:] = torch.arange(5).reshape(5, 1, 1, 1, 1, 1) * 40
     for step in range(10):
         shown, again = crops(data, OPTIONS, step, 3), crops(data, OPTIONS, step, 3)
         assert torch.equal(shown.video, again.video) and torch.equal(shown.weight, again.weight)
@@ -116,7 +116,7 @@ def test_a_step_depends_on_its_number_and_looks_at_nobody_held_out() -> None:
 
 def test_errors_in_a_face_cost_more_and_a_perfect_clip_nothing() -> None:
     true = torch.zeros(1, 3, 5, 16, 16)
-    weight = torch.from_numpy(face_weight(16, 4.0))[None, None, None].float()
+    weight = torch.from_numpy(face_weight(16, 4.0, 4.0))[None, None, None].float()
     corner, face = true.clone(), true.clone()
     corner[..., :2, :2], face[..., 8:10, 7:9] = 0.5, 0.5
     costs = [reconstruction_terms(made, true, weight) for made in (true, corner, face)]
@@ -132,7 +132,7 @@ def test_the_mouth_is_measured_by_itself() -> None:
     codec = linear(data)
     spoilt = data.copy()
     inside(torch.from_numpy(spoilt).movedim(-1, 0), MOUTH)[...] = 255
-    there, before = measure_codec(codec, spoilt, 2), measure_codec(codec, data, 2)
+    there, before = (measure_codec(codec, torch.from_numpy(shown), 2) for shown in (spoilt, data))
     assert there["mouth_psnr_db"] < there["face_psnr_db"] < there["psnr_db"] < before["psnr_db"]
 
 

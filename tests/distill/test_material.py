@@ -108,7 +108,7 @@ def test_held_out_people_are_the_last_and_never_drawn_for_training() -> None:
     latents = np.arange(6, dtype=np.float16)[:, None, None, None, None, None] * np.ones((6, 1, 1, 2, 1, 1), np.float16)
     audio = np.zeros((6, 1, 2, 1), np.float16)
     options = TalkerOptions(people=6, held_out=2, windows=1)
-    held = Material(latents, audio, tuple("abcdef"), options)
+    held = Material(torch.from_numpy(latents), torch.from_numpy(audio), tuple("abcdef"), options)
     assert held.held_out().prompts == ("e", "f") and held.held_out(1).prompts == ("e",)
     assert set(held.random(200, np.random.default_rng(0)).prompts) == set("abcd")
 
@@ -126,13 +126,15 @@ def test_pixels_survive_the_way_to_a_codec_and_back() -> None:
 # Codec ---------------------------------------------------------------------------------------------------------------
 
 
-def shades(people: int, held_out: int) -> tuple[np.ndarray[Any, Any], CodecOptions]:
+def shades(people: int, held_out: int) -> tuple[torch.Tensor, CodecOptions]:
     """People who are each of one grey."""
     data = (
         np.zeros((people, 1, 5, 64, 64, 3), np.uint8)
         + (10 * np.arange(people, dtype=np.uint8))[:, None, None, None, None, None]
     )
-    return data, CodecOptions(people=TalkerOptions(people=people, held_out=held_out), batch=64, crop=32)
+    return torch.from_numpy(data), CodecOptions(
+        people=TalkerOptions(people=people, held_out=held_out), batch=64, crop=32
+    )
 
 
 def test_crops_are_of_trained_people_and_depend_on_the_step_alone() -> None:

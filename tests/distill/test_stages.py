@@ -109,8 +109,7 @@ def test_held_out_trajectories_are_never_trained_on(tmp_path: Path, monkeypatch:
 def material(people: int = 6) -> Material:
     """People who look alike and never move: what a handful of them teaches holds for the others."""
     clips = batch(people, frames=9)
-    latents = clips.reference[:1].expand_as(clips.latents).numpy()[:, None].astype(np.float16)
-    audio = clips.audio.numpy()[:, None].astype(np.float16)
+    latents, audio = clips.reference[:1].expand_as(clips.latents)[:, None].half(), clips.audio[:, None].half()
     return Material(latents, audio, clips.prompts, TalkerOptions(people=people, held_out=2, windows=1))
 
 
@@ -153,7 +152,7 @@ def test_trajectories_end_where_they_should_and_do_not_depend_on_interruption(tm
     whole = pairs(tmp_path / "a")
     assert whole.sigmas == pytest.approx((1.0, 0.9375, 5 / 6, 0.625, 0.0))
     assert whole.states.shape[:2] == (8, 5)
-    np.testing.assert_allclose(whole.states[:, 1:, :, :1], np.repeat(whole.reference[:, None], 4, axis=1))
+    torch.testing.assert_close(whole.states[:, 1:, :, :1], whole.reference[:, None].expand(-1, 4, -1, -1, -1, -1))
     pool, calls = batch(8, frames=9), 0
 
     def some(first: int, many: int) -> Batch:
@@ -167,7 +166,7 @@ def test_trajectories_end_where_they_should_and_do_not_depend_on_interruption(tm
     with pytest.raises(KeyboardInterrupt):
         make_pairs(denoiser(5).frozen(), options, some, 8, tmp_path / "b")
     again = make_pairs(denoiser(5).frozen(), options, some, 8, tmp_path / "b")
-    np.testing.assert_array_equal(again.states, whole.states)
+    assert torch.equal(again.states, whole.states)
     assert again.prompts == whole.prompts
 
 
@@ -182,7 +181,7 @@ def test_trajectories_cut_off_in_the_journal_are_made_again(tmp_path: Path) -> N
     states[3:] = 0.0
     states.flush()
     again = pairs(broken)
-    np.testing.assert_array_equal(again.states, whole.states)
+    assert torch.equal(again.states, whole.states)
     assert again.prompts == whole.prompts and (broken / "done.jsonl").read_bytes() == lines
 
 
@@ -306,7 +305,7 @@ def test_the_students_gradient_is_equation_2s() -> None:
         for model in (teacher, critic)
     )
     scale = (generated.detach() - real)[:, :, 1:].abs().mean(dim=(1, 2, 3, 4), keepdim=True)  # frame 0 is given
-    mask = after_first(2, 6)[:, None, :, None, None].expand_as(real)
+    mask = after_first(sigma)[:, None, :, None, None].expand_as(real)
     assert generated.grad is not None
     torch.testing.assert_close(generated.grad, (fake - real) / scale * mask / mask.sum(), rtol=1e-4, atol=1e-9)
 
