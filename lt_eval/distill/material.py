@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lt_eval.distill.folders import journal, note
 from lt_eval.distill.pictures import of_levels
-from lt_eval.distill.talkers import DrawWindows, TalkerOptions, drawing, drawn_by
+from lt_eval.distill.talkers import DrawWindows, TalkerOptions, by_processes, drawing
 from lt_eval.generator.audio_windows import create_audio_encoder, latent_features
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.timeline import Timeline
@@ -171,7 +171,8 @@ def _fill(
     }
     device = next(codec.parameters()).device
     left = [person for person in range(options.people) if person not in finished]
-    for person, windows in drawn_by(DrawWindows(options), left, workers):
+    for index, windows in by_processes(DrawWindows(options), left, workers):
+        person = left[index]
         for number, window in enumerate(windows):
             video = of_levels(torch.from_numpy(window.frames[None]).to(device))
             maps["latents"][person, number] = codec.encode(video)[0].cpu().numpy()

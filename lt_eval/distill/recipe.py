@@ -63,6 +63,8 @@ class Recipe:
         conditions: of trajectories and DMD.
         codec, teacher, pairs, ode, dmd: the stages.
         codec_weights: file of a codec that was trained before; the codec stage then takes it as it is.
+        shared: stage to the --out of another recipe, whose files of that stage are read in place and made by none of
+            this one's runs. What continues from them is bound to their contents, not to where they lie.
         held_out_seconds: length of the clips that choose checkpoints.
         held_out_people: how many of the material's held-out people do so.
     """
@@ -75,6 +77,7 @@ class Recipe:
     conditions: ConditionOptions = field(default_factory=ConditionOptions)
     codec: CodecOptions = field(default_factory=CodecOptions)
     codec_weights: str = ""
+    shared: Mapping[str, str] = field(default_factory=dict)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     ode: OdeOptions = field(default_factory=OdeOptions)
@@ -111,6 +114,9 @@ LIVETALK = replace(
 )
 """Table 4 of the paper: rates, batch sizes and steps of its final configuration."""
 
+SHAREABLE = ["curate", "codec", "teacher", "ode-pairs", "ode-init"]
+"""Stages whose files another recipe may take: all that others continue from."""
+
 BASES = {"mini": MINI, "livetalk": LIVETALK}
 
 
@@ -139,6 +145,17 @@ def check(recipe: Recipe) -> None:
         SpecError: names both values.
     """
     config = recipe.config()
+    for stage, folder in recipe.shared.items():
+        if stage not in SHAREABLE:
+            raise SpecError(f"shared.{stage}: no stage that can be shared is called so.{suggestion(stage, SHAREABLE)}")
+        if not isinstance(folder, str) or not folder:
+            raise SpecError(f"shared.{stage} is {folder!r}; it must be the --out of another recipe, as a text.")
+    codec, teacher = (recipe.shared.get(stage) for stage in ("codec", "teacher"))
+    if teacher is not None and codec != teacher:
+        raise SpecError(
+            f"shared.teacher is {teacher!r} and shared.codec {codec!r}; a teacher knows the latents of the codec that "
+            "it was trained with. Name one folder for both."
+        )
     drawn = {
         "material": recipe.material,
         "conditions.people": recipe.conditions.people,
@@ -194,5 +211,5 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as JSON types, for hashes and cards."""
-    return dataclasses.asdict(recipe)
+    """Return a recipe as JSON types, for hashes and cards, without the places of what it shares."""
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if name != "shared"}

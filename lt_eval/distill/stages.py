@@ -17,9 +17,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lt_eval import fingerprint
 from lt_eval.distill.codec_stage import train_codec
@@ -38,14 +40,15 @@ from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
 from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
 from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
-from lt_eval.distill.recipe import Recipe, facts
-from lt_eval.distill.talkers import drawing
+from lt_eval.distill.recipe import ConditionOptions, Recipe, facts
+from lt_eval.distill.talkers import by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import CPU, Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
+from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
@@ -55,10 +58,23 @@ from lt_eval.records import MediaPolicy
 from lt_eval.store import key_of, only_writer, read_json, write_json
 from lt_eval.synthetic.talker import perform
 
+if TYPE_CHECKING:
+    from lt_eval.records import Frames
+
 Report = Callable[[str, int, int, str], None]
 
 STAGES = ("curate", "codec", "teacher", "ode-pairs", "ode-init", "dmd")
 """In order; each needs those before it, curation being needed from the pairs on."""
+
+MAKES = {
+    "curate": ("conditions", "kept/curation.json"),
+    "codec": ("codec", "codec.safetensors"),
+    "teacher": ("teacher", "teacher.safetensors"),
+    "ode-pairs": ("pairs", "pairs.json"),
+    "ode-init": ("ode", "student.safetensors"),
+    "dmd": ("dmd", "student.safetensors"),
+}
+"""Of each stage, its folder and the file that is there once it has ended."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +116,23 @@ class Workshop:
         """Return the progress of one stage."""
         return functools.partial(self.progress, stage)
 
-    def made(self, stage: str, name: str) -> Path:
-        """Return a file of an earlier stage.
+    def home(self, stage: str) -> Path:
+        """Return the folder of a stage: below this one, or below that of another recipe, where the two share it."""
+        folder = MAKES[stage][0]
+        shared = self.recipe.shared.get(stage)
+        return (Path(shared) if shared else self.out) / folder
+
+    def made(self, stage: str, name: str = "") -> Path:
+        """Return a file of an earlier stage, by default the one that it ends with.
 
         Raises:
             StoreError: that stage has not been finished.
         """
-        path = self.out / stage / name
+        path = self.home(stage) / (name or MAKES[stage][1])
         if not path.is_file():
-            verb = {"pairs": "ode-pairs", "ode": "ode-init", "conditions": "curate"}.get(stage, stage)
-            raise StoreError(f"{path} is missing: run lt-eval distill {verb} with this recipe and --out first.")
+            where = self.recipe.shared.get(stage)
+            how = f"the recipe and --out of {where}, which shared.{stage} names," if where else "this recipe and --out"
+            raise StoreError(f"{path} is missing: run lt-eval distill {stage} with {how} first.")
         return path
 
 
@@ -132,6 +155,8 @@ def run_stage(stage: str, shop: Workshop) -> str:
         raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
     with only_writer(shop.out):
         shop.claim()
+        if stage in shop.recipe.shared:
+            return f"{stage} is that of {shop.made(stage).parent}."
         return steps[stage](shop)
 
 
@@ -143,7 +168,13 @@ def run_curate(shop: Workshop) -> str:
     options = shop.recipe.conditions
     found, kept = shop.out / "conditions" / "found", shop.out / "conditions" / "kept"
     if not (found / "conditions.jsonl").is_file():
-        write_conditions(found, [_found(shop, number, found) for number in range(options.people.people)])
+        people = range(options.people.people)
+        drawn = by_processes(FindCondition(options, shop.recipe.seed, found), people, shop.workers)
+        conditions = {}
+        for number, condition in drawn:
+            conditions[number] = condition
+            shop.progress("draw portraits", len(conditions), len(people), "")
+        write_conditions(found, [conditions[number] for number in people])
     verdicts = curate(
         read_conditions(found),
         options.bounds,
@@ -156,38 +187,72 @@ def run_curate(shop: Workshop) -> str:
     return f"{passed} of {len(verdicts)} conditions passed; {kept / 'curation.json'} says why others did not."
 
 
-def _found(shop: Workshop, number: int, folder: Path) -> Condition:
-    options = shop.recipe.conditions
-    seed = options.people.first_seed + number
-    show = perform(seed, 1.0, options.people.size, options.people.fps)
-    rng = np.random.Generator(np.random.PCG64([seed, 61, shop.recipe.seed]))
-    portrait = show.draw(0)
-    if rng.random() < options.damaged_share:
-        portrait = damaged(portrait, rng)
-    path = folder / "portraits" / f"{seed}.png"
-    write_picture(path, portrait)
-    shop.progress("draw portraits", number + 1, options.people.people, "")
-    return Condition(str(seed), path, show.prompt, seed=seed, face=show.box(0))
+@dataclass(frozen=True)
+class FindCondition:
+    """Draws the portrait of one person as a collection holds it, and writes it: what a drawing process does.
+
+    Attributes:
+        options: who, and how many are damaged.
+        seed: of the recipe.
+        folder: of the set.
+    """
+
+    options: ConditionOptions
+    seed: int
+    folder: Path
+
+    def __call__(self, number: int) -> Condition:
+        """Return person `number`."""
+        people = self.options.people
+        seed = people.first_seed + number
+        show = perform(seed, 1.0, people.size, people.fps)
+        rng = np.random.Generator(np.random.PCG64([seed, 61, self.seed]))
+        portrait = show.draw(0)
+        if rng.random() < self.options.damaged_share:
+            portrait = damaged(portrait, rng)
+        path = self.folder / "portraits" / f"{seed}.png"
+        write_picture(path, portrait)
+        return Condition(str(seed), path, show.prompt, seed=seed, face=show.box(0))
+
+
+@dataclass(frozen=True)
+class ReadCondition:
+    """Reads a condition as networks take it, but for the codec.
+
+    Attributes:
+        config: of the generator.
+        frames: video frames of speech.
+    """
+
+    config: GeneratorConfig
+    frames: int
+
+    def __call__(self, condition: Condition) -> tuple[Frames, Tensor]:
+        """Return the portrait, uint8 RGB [size, size, 3], and audio features [F, audio_dim]."""
+        config = self.config
+        portrait = fit(read_image(condition.portrait), MediaPolicy(size=config.size))
+        if condition.speech is not None:
+            speech = read_audio(condition.speech, config.audio.sample_rate_hz)
+        elif condition.seed is not None:
+            speech = perform(condition.seed, self.frames / config.fps, 16, config.fps).audio
+        else:
+            raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
+        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1)
 
 
 @torch.no_grad()
 def encode_conditions(conditions: list[Condition], shop: Workshop, codec: CausalCodec) -> Batch:
-    """Return conditions as networks take them; latents are zeros of the right shape."""
-    config, window = shop.recipe.config(), shop.recipe.material
-    frames = latent_frames(window)
-    references, sounds, device = [], [], next(codec.parameters()).device
-    for condition in conditions:
-        portrait = fit(read_image(condition.portrait), MediaPolicy(size=config.size))
-        references.append(codec.encode(to_video(portrait[None, None]).to(device))[0].cpu())
-        if condition.speech is not None:
-            speech = read_audio(condition.speech, config.audio.sample_rate_hz)
-        elif condition.seed is not None:
-            speech = perform(condition.seed, window.frames / window.fps, 16, window.fps).audio
-        else:
-            raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        sounds.append(audio_of(config, speech, frames))
+    """Return conditions as networks take them, on the CPU; latents are zeros of the right shape."""
+    window, device = shop.recipe.material, next(codec.parameters()).device
+    references = [torch.empty(0)] * len(conditions)
+    sounds = list(references)
+    read = ReadCondition(shop.recipe.config(), window.frames)
+    for number, (portrait, features) in by_processes(read, conditions, shop.workers):
+        references[number] = codec.encode(to_video(portrait[None, None]).to(device))[0].cpu()
+        sounds[number] = features
+        shop.progress("read conditions", number + 1, len(conditions), "")
     reference = torch.stack(references)
-    zeros = torch.zeros(len(conditions), codec.latent_channels, frames, *reference.shape[3:])
+    zeros = torch.zeros(len(conditions), codec.latent_channels, latent_frames(window), *reference.shape[3:])
     return Batch(zeros, reference, torch.stack(sounds), tuple(condition.prompt for condition in conditions))
 
 
@@ -201,7 +266,7 @@ def chosen_conditions(shop: Workshop) -> list[Condition]:
         SpecError: there are too few for both.
     """
     recipe, options = shop.recipe, shop.recipe.conditions
-    folder = shop.made("conditions", f"{'kept' if options.curated else 'found'}/conditions.jsonl").parent
+    folder = shop.made("curate", f"{'kept' if options.curated else 'found'}/conditions.jsonl").parent
     known, apart = list(read_conditions(folder)), recipe.ode.held_out
     if len(known) <= apart:
         raise SpecError(
@@ -259,7 +324,7 @@ def run_codec(shop: Workshop) -> str:
 
 def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
     """Return the codec of this folder and the hash of its weights."""
-    path = shop.made("codec", "codec.safetensors")
+    path = shop.made("codec")
     codec = create_codec(shop.recipe.config().codec)
     load_codec(codec, path)
     return codec.requires_grad_(False).to(shop.device), fingerprint.of_file(path)
@@ -295,9 +360,8 @@ def run_teacher(shop: Workshop) -> str:
     return _ended("teacher", now)
 
 
-def _denoiser(shop: Workshop, stage: str, name: str, *, bf16: bool) -> Denoiser:
-    path = shop.made(stage, name)
-    parts = load_parts(shop.recipe.config(), Sources(transformer=path))
+def _denoiser(shop: Workshop, stage: str, *, bf16: bool) -> Denoiser:
+    parts = load_parts(shop.recipe.config(), Sources(transformer=shop.made(stage)))
     return Denoiser.of_parts(shop.recipe.config(), parts, bf16=bf16).to(shop.device)
 
 
@@ -310,13 +374,13 @@ def run_pairs(shop: Workshop) -> str:
 
 def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
     recipe = shop.recipe
-    pool = conditions_of(shop, codec)
+    pool = functools.cache(lambda: conditions_of(shop, codec))
     return make_pairs(
-        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.teacher.bf16).frozen(),
+        _denoiser(shop, "teacher", bf16=recipe.teacher.bf16).frozen(),
         recipe.pairs,
-        lambda first, many: pool.part(range(first, first + many)),
+        lambda first, many: pool().part(range(first, first + many)),
         recipe.conditions.pairs,
-        shop.out / "pairs",
+        shop.home("ode-pairs"),
         seed=recipe.seed,
         identity=_pairs_hash(shop),
         progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
@@ -324,16 +388,16 @@ def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
 
 
 def _pairs_hash(shop: Workshop) -> str:
-    teacher = fingerprint.of_file(shop.made("teacher", "teacher.safetensors"))
+    teacher = fingerprint.of_file(shop.made("teacher"))
     return key_of("pairs", facts(shop.recipe)["pairs"], teacher, _conditions_hash(shop), shop.recipe.seed)
 
 
 def run_ode(shop: Workshop) -> str:
     """Initialise the student."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
-    shop.made("pairs", "pairs.json")
+    shop.made("ode-pairs")
     student, now = train_ode(
-        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.ode.bf16),
+        _denoiser(shop, "teacher", bf16=recipe.ode.bf16),
         recipe.ode,
         _pairs(shop, codec),
         shop.out / "ode",
@@ -348,8 +412,8 @@ def run_ode(shop: Workshop) -> str:
 def run_dmd(shop: Workshop) -> str:
     """Distil on policy, keep the best student, and write the bundle."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
-    student = _denoiser(shop, "ode", "student.safetensors", bf16=recipe.dmd.bf16)
-    teacher = _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.dmd.bf16).frozen()
+    student = _denoiser(shop, "ode-init", bf16=recipe.dmd.bf16)
+    teacher = _denoiser(shop, "teacher", bf16=recipe.dmd.bf16).frozen()
     material = recipe.material
     people = range(material.trained, material.trained + min(recipe.held_out_people, material.held_out))
     watched = prepare_held_out(
@@ -363,7 +427,7 @@ def run_dmd(shop: Workshop) -> str:
     _, now = train_dmd(
         student,
         teacher,
-        _denoiser(shop, "teacher", "teacher.safetensors", bf16=recipe.dmd.bf16),
+        _denoiser(shop, "teacher", bf16=recipe.dmd.bf16),
         recipe.dmd,
         random_batches(conditions_of(shop, codec), recipe.dmd.batch, recipe.seed),
         folder,
@@ -375,7 +439,7 @@ def run_dmd(shop: Workshop) -> str:
             facts(recipe),
             codec_hash,
             _pairs_hash(shop),
-            fingerprint.of_file(shop.made("ode", "student.safetensors")),
+            fingerprint.of_file(shop.made("ode-init")),
         ),
         progress=shop.report("dmd"),
     )

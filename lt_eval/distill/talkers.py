@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lt_eval.records import Audio, Box, Frames
     from lt_eval.synthetic.talker import Performance
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -120,18 +121,19 @@ class DrawWindows:
         return [draw(self.options, person, window) for window in range(self.options.windows)]
 
 
-def drawn_by(function: Callable[[int], T], people: Sequence[int], workers: int) -> Iterator[tuple[int, T]]:
-    """Yield (person, what the function makes of them) in completion order, drawn by so many processes.
+def by_processes(function: Callable[[S], T], tasks: Sequence[S], workers: int) -> Iterator[tuple[int, T]]:
+    """Yield (number of the task, what the function makes of it) in completion order, made by so many processes.
 
     Raises:
-        RuntimeError: processes died over one person again and again.
+        RuntimeError: processes died over one task again and again.
     """
-    policy = ExecutionPolicy(workers=workers) if workers > 1 else None
-    found = map_tasks(function, people, policy) if policy else ((at, function(p)) for at, p in enumerate(people))
-    for index, made in found:
+    if workers == 1:  # here, without a change to the threads of the training that goes on
+        yield from ((number, function(task)) for number, task in enumerate(tasks))
+        return
+    for number, made in map_tasks(function, tasks, ExecutionPolicy(workers=workers)):
         if isinstance(made, WorkerLost):
-            raise RuntimeError(f"person {people[index]} cannot be drawn: {made}")
-        yield people[index], made
+            raise RuntimeError(f"{tasks[number]} cannot be drawn: {made.message}")
+        yield number, made
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def pieces(
         with atomic_write(path, "wb") as file:
             np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             begin, each = file.tell(), math.prod(shape[1:])
-            everybody = drawn_by(DrawPieces(options, wanted), range(options.people), workers)
+            everybody = by_processes(DrawPieces(options, wanted), range(options.people), workers)
             for done, (person, made) in enumerate(everybody, 1):
                 file.seek(begin + person * each)
                 file.write(np.ascontiguousarray(made).data)
