@@ -13,7 +13,7 @@ from lt_eval.cli.base import RESULTS, resumable, say
 @resumable
 def distill(
     stage: Annotated[str, typer.Argument(help="curate, codec, teacher, ode-pairs, ode-init, dmd, or all in order.")],
-    recipe: Annotated[Path | None, typer.Option(help="A recipe such as benchmarks/distill/mini.toml.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe such as benchmarks/distill/mini-cpu.toml.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe: dmd.ratio=5.")
     ] = None,

@@ -331,3 +331,15 @@ def test_a_journal_forgets_a_torn_line_and_goes_on(tmp_path: Path) -> None:
     assert journal(path) == ["one", ["two"]]
     note(path, [3])
     assert journal(path) == ["one", ["two"], 3]
+
+
+# Several processes -----------------------------------------------------------------------------------------------------
+
+
+def test_what_several_processes_draw_is_what_one_does(tmp_path: Path) -> None:
+    one, two = (
+        make_material(PEOPLE, CONFIG, codec(), "x", tmp_path / str(workers), workers=workers) for workers in (1, 2)
+    )
+    assert torch.equal(one.latents, two.latents) and torch.equal(one.audio, two.audio) and one.prompts == two.prompts
+    alone, together = (pieces(PEOPLE, PieceOptions(5, 2), tmp_path / str(n), workers=n) for n in (1, 2))
+    np.testing.assert_array_equal(alone, together)
