@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of a recipe, with codec/ and perhaps teacher/")
     parser.add_argument("--recipe", type=Path, default=Path("benchmarks/distill/mini-gpu.toml"))
     parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--first-seed", type=int, default=7_900_000)
+    parser.add_argument("--first-seed", type=int, default=7_800_000)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--guidance", type=float, nargs="*", default=[4.5])
     parser.add_argument("--device", default="auto")

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_eval.distill.pictures import of_levels
-from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares
+from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares, with_silent
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import (
     CPU,
@@ -272,10 +272,11 @@ def train_codec(
 
 
 def linear_codec(data: NDArray[np.uint8], options: CodecOptions, seed: int) -> Principal:
-    """Return the best linear codec of the pieces that are trained on."""
-    trained = data[: data.shape[0] - options.people.held_out]
+    """Return the best linear codec of the pieces that are trained on, in its share of the channels."""
+    trained, channels = data[: data.shape[0] - options.people.held_out], options.model.latent_channels
     found = sampled_squares(trained, options.model, options.principal, seed)
-    return principal(found, options.model.latent_channels, options.model.temporal, options.principal, seed)
+    linear = max(1, round(options.principal.share * channels))
+    return with_silent(principal(found, linear, options.model.temporal, options.principal, seed), channels)
 
 
 def codec_loss(

@@ -6,6 +6,7 @@ so a published figure needs others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -124,11 +125,11 @@ def measure_clips(made: Sequence[Path], people: HeldOut) -> dict[str, float]:
     found: dict[str, float] = {}
     with ExitStack() as stack:
         clips = [stack.enter_context(MediaClip(path)) for path in made]
-        true = [stack.enter_context(MediaClip(Path(str(d.turns[0].reference)))) for d in people.dialogues]
+        true = tuple(str(dialogue.turns[0].reference) for dialogue in people.dialogues)
         for name in ("fid", "fvd"):
             metric: Any = create("metrics", name, {"weights": "builtin"})
-            generated, reference = ([metric.features(clip) for clip in side] for side in (clips, true))
-            found |= _plain(metric.distance(generated, reference), (name.upper(),))
+            generated = [metric.features(clip) for clip in clips]
+            found |= _plain(metric.distance(generated, _true_features(name, true)), (name.upper(),))
         sync: Any = create("metrics", "sync", SYNC)
         values = []
         for clip, dialogue in zip(clips, people.dialogues, strict=True):
@@ -146,6 +147,14 @@ def measure_clips(made: Sequence[Path], people: HeldOut) -> dict[str, float]:
     scored = [value["Sync-C"] for value in values] + [0.05] * (len(made) - len(values))
     found["loss"] = found["FVD"] / max(0.05, float(np.mean(scored)))
     return found
+
+
+@functools.lru_cache(maxsize=4)
+def _true_features(name: str, paths: tuple[str, ...]) -> list[Any]:
+    """Return a set metric's features of true clips, which do not change while a student is trained."""
+    metric: Any = create("metrics", name, {"weights": "builtin"})
+    with ExitStack() as stack:
+        return [metric.features(stack.enter_context(MediaClip(Path(path)))) for path in paths]
 
 
 def _plain(values: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
