@@ -33,8 +33,10 @@ def test_ratios_are_those_of_medians(script: ModuleType) -> None:
 def test_both_are_timed_in_one_run(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "--preset nano --size 64 --seconds 0.6 --rounds 2 --steps 3 --device cpu --teacher-threads 1".split()
-    monkeypatch.setattr(sys, "argv", ["teacher.py", *words, "--report", str(tmp_path / "report.md")])
+    words = {"preset": "nano", "size": 64, "seconds": 0.6, "rounds": 2, "steps": 3, "device": "cpu"}
+    words |= {"teacher-threads": 1, "report": tmp_path / "report.md"}
+    line = [part for name, value in words.items() for part in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["teacher.py", *line])
     assert script.main() == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {name: len(rounds) for name, rounds in found["rounds"].items()} == {"teacher": 2, "student": 2}
