@@ -52,6 +52,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "external-command": "lt_eval.bench.adapters.command:ExternalCommand",
         "http-stream": "lt_eval.bench.adapters.http:HttpStream",
         "reference": "lt_eval.generator.reference:ReferenceGenerator",
+        "teacher": "lt_eval.generator.many_step:ManyStepGenerator",
     },
     "transcribers": {
         "funasr": "lt_eval.judge.transcribe.paraformer:FunASR",
