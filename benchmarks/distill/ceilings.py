@@ -2,8 +2,8 @@
 
     python benchmarks/distill/ceilings.py results/distill-mini-gpu --people 8
 
-Prints one line of JSON for each of: `true` clips, `codec` (the true clips encoded and decoded), `frozen` portraits and,
-where the folder has one, the `teacher` (48 guided steps). A student cannot sync better than what its codec lets through.
+Prints one line of JSON for each of: `true` clips, `codec` (the true clips encoded and decoded), `frozen` portraits
+and, where the folder has one, the `teacher` (48 guided steps). A student cannot sync better than its codec lets it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lt_eval.records import Frames
 
 def scored(frames: list[Frames], people: HeldOut, folder: Path) -> dict[str, float]:
     """Write clips with their audio and score them."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     made = [
         encode(folder / f"{number}.mp4", clip, people.fps, audio)
         for number, (clip, audio) in enumerate(zip(frames, people.audio, strict=True))
@@ -86,7 +86,7 @@ def main() -> None:
         through = [to_frames(codec.decode(codec.encode(to_video(clip[None]).to(device))))[0] for clip in true]
         rows = {"true": true, "codec": through, "frozen": [np.repeat(clip[:1], len(clip), 0) for clip in true]}
         for label, clips in rows.items():
-            print(json.dumps({"of": label, **scored(clips, people, folder / label)}), flush=True)
+            print(json.dumps({"of": label, **scored(clips, people, folder / "made" / label)}), flush=True)
         path = given.out / "teacher" / "teacher.safetensors"
         if path.is_file():
             parts = load_parts(config, Sources(transformer=path))
@@ -95,7 +95,7 @@ def main() -> None:
                 latents = sampled(teacher, people, guidance)
                 clips = [to_frames(codec.decode(one[None]))[0] for one in latents]
                 label = f"teacher, guidance {guidance:g}"
-                print(json.dumps({"of": label, **scored(clips, people, folder / f"teacher-{guidance:g}")}), flush=True)
+                print(json.dumps({"of": label, **scored(clips, people, folder / "made" / label)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_stages_are_shared_where_the_papers_are(table3: ModuleType, tmp_path: Pa
 
 
 def test_every_stage_comes_after_what_it_needs(table3: ModuleType, tmp_path: Path) -> None:
-    done = set()
+    done: set[tuple[Path, str]] = set()
     for task in table3.plan(table3.read_rows({}), [0, 1], tmp_path, table3.ROWS):
         assert task.needs <= done, task.key
         done.add(task.key)
@@ -101,7 +101,8 @@ def test_a_row_brings_along_what_it_needs_and_no_more(table3: ModuleType, tmp_pa
 def test_a_command_line_says_the_whole_recipe(table3: ModuleType, tmp_path: Path) -> None:
     base = {"generator": {"stream": {"rope": "absolute"}}, "dmd": {"critic_loss": "x0"}}
     for task in table3.plan(table3.read_rows(base), [1], tmp_path, table3.ROWS):
-        words, tables = table3.command(task, []), {}
+        words = table3.command(task, [])
+        tables: dict[str, object] = {}
         for text in [word for place, word in enumerate(words) if words[place - 1] == "--set"]:
             tables = table3.merge(tables, parse_setting(text))
         assert build(tables) == build(task.tables)
