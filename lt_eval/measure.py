@@ -144,7 +144,9 @@ def plan_clip(
         words: tuple[object, ...] = ()
         if not is_set_metric(load_metric(plan)):
             files = (turn.speech, turn.reference, turn.faces, faces_sidecar(path), dialogue.portrait)
-            words = (*map(fingerprint.of_file, files), turn.text, dialogue.prompt, plan.offered)
+            stated = faces_sidecar(dialogue.portrait) if dialogue.portrait is not None else None
+            stated_hash = (fingerprint.of_file(stated),) if stated is not None and stated.is_file() else ()
+            words = (*map(fingerprint.of_file, files), *stated_hash, turn.text, dialogue.prompt, plan.offered)
         device = json.loads(plan.offered).get("device")
         keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, device, *picture, *words))
     return ClipTask(dataset, method, dialogue, path, policy, tuple(metrics), tuple(keys), absent)

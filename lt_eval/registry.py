@@ -22,6 +22,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "metrics": {
         "fid": "lt_eval.metrics.fid:FID",
         "fvd": "lt_eval.metrics.fvd:FVD",
+        "identity": "lt_eval.metrics.identity:Identity",
+        "appearance": "lt_eval.metrics.appearance:Appearance",
         "sync": "lt_eval.metrics.sync:Sync",
         "qalign": "lt_eval.metrics.qalign:QAlign",
         "motion": "lt_eval.metrics.motion:Motion",

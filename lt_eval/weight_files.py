@@ -106,6 +106,16 @@ TABLE: tuple[WeightFile, ...] = (
         licence="research use, Creative Commons Attribution (VGG, Oxford)",
         used_by="sync, face boxes",
     ),
+    WeightFile(
+        name="arcface",
+        file="ms1mv3_arcface_r50_fp16/backbone.pth",
+        # a shared folder that a browser opens; no address of the file itself is published
+        urls=("https://1drv.ms/u/s!AswpsDO2toNKq0lWY69vN58GR6mw?e=p9Ov5d",),
+        sha256=None,
+        size=None,
+        licence="non-commercial research only (InsightFace model zoo, trained on MS1MV3)",
+        used_by="identity",
+    ),
     _one_align("config.json", 5_601),
     _one_align("preprocessor_config.json", 317),
     _one_align("tokenizer_config.json"),

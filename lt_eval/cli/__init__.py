@@ -18,6 +18,7 @@ from lt_eval.cli.data import data_app
 from lt_eval.cli.distill import distill
 from lt_eval.cli.generate import generate
 from lt_eval.cli.judge import judge_app
+from lt_eval.cli.longform import longform
 from lt_eval.cli.multiround import multiround
 from lt_eval.cli.report import report_
 from lt_eval.cli.single import single
@@ -38,6 +39,7 @@ app.command()(multiround)
 app.command()(validate)
 app.command()(generate)
 app.command()(bench)
+app.command()(longform)
 app.command("report")(report_)
 app.command("distill")(distill)
 app.add_typer(data_app, name="data")

@@ -76,7 +76,9 @@ def report_(
 ) -> None:
     """Write the table of finished runs. Needs neither torch nor the clips."""
     from lt_eval import report
+    from lt_eval.cli.longform import report_long
     from lt_eval.cli.report_rounds import Choices, report_rounds
+    from lt_eval.report.longform import is_long
     from lt_eval.report.rounds import is_rounds
     from lt_eval.store import read_summary
 
@@ -89,6 +91,9 @@ def report_(
         report_rounds(folders, chosen, out, tidy=tidy, beside=beside, choices=choices)
         return
     choices.refuse_any()
+    if any(map(is_long, folders)):
+        report_long(folders, chosen, out)
+        return
     if chosen == "html":
         _write_html(folders, out, beside)
         return
@@ -113,7 +118,9 @@ def _write_html(folders: Sequence[Path], out: Path | None, with_paper: str | Non
 
 
 def _newest_run() -> Path:
-    found = [path for name in ("summary.json", "multiround.json") for path in RESULTS.glob(f"*/{name}")]
+    found = [
+        path for name in ("summary.json", "multiround.json", "longform.json") for path in RESULTS.glob(f"*/{name}")
+    ]
     found.sort(key=lambda path: path.stat().st_mtime)
     if not found:
         raise StoreError(

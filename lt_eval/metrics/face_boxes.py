@@ -174,7 +174,7 @@ def boxes_of(
         return _stated(cast("Path", file), footage, placing)
 
     def find() -> list[Boxes]:
-        return _haar(footage.pictures) if source == "haar" else _s3fd(footage.pictures, detector)
+        return _haar(footage.pictures) if source == "haar" else s3fd_boxes(footage.pictures, detector)
 
     return _kept(key_of("faces-1", source, key, footage.key), find) if footage.key else find()
 
@@ -254,6 +254,13 @@ def _unreadable(file: Path, finding: str) -> UnscorableError:
 # Detectors ------------------------------------------------------------------------------------------------------------
 
 
+def haar_boxes(frame: Frames) -> Boxes:
+    """Return the cascade's boxes of one frame, uint8 [H, W, 3]: float64 [N, 4], left, top, right, bottom in pixels."""
+    height, width = frame.shape[:2]
+    squares = frontal_faces(frame, HAAR_SIDE_PX, HAAR_SMALLEST) * [width, height, width, height]
+    return np.asarray(np.concatenate([squares[:, :2], squares[:, :2] + squares[:, 2:]], axis=1), np.float64)
+
+
 def _haar(pictures: Pictures) -> list[Boxes]:
     """Return the cascade's boxes, each frame those of the nearest frame looked at.
 
@@ -265,14 +272,13 @@ def _haar(pictures: Pictures) -> list[Boxes]:
     looked_at = [min(start + HAAR_STEP // 2, len(pictures) - 1) for start in range(0, len(pictures), HAAR_STEP)]
     for frame, is_new in _in_turn(pictures, looked_at):
         if is_new:
-            height, width = frame.shape[:2]
-            squares = frontal_faces(frame, HAAR_SIDE_PX, HAAR_SMALLEST) * [width, height, width, height]
-            boxes = np.concatenate([squares[:, :2], squares[:, :2] + squares[:, 2:]], axis=1)
+            boxes = haar_boxes(frame)
         found += [boxes] * min(HAAR_STEP, len(pictures) - len(found))
     return found
 
 
-def _s3fd(pictures: Pictures, make: Callable[[], Detector]) -> list[Boxes]:
+def s3fd_boxes(pictures: Pictures, make: Callable[[], Detector]) -> list[Boxes]:
+    """Return S3FD's boxes of each picture as `boxes_of` gives them; a picture too small for it has none."""
     if min(pictures[0].shape[:2]) < S3FD_SMALLEST_PX:
         return [np.zeros((0, 4))] * len(pictures)
     detector = make()

@@ -54,13 +54,18 @@ class Motion:
         if self.region == "face":
             left, top, right, bottom = face_box(frames, str(sample.clip.path))
             frames = frames[:, top:bottom, left:right]
-        before = small_luma(frames[0])
-        total = 0.0
-        for frame in frames[1:]:
-            now = small_luma(frame)
-            total += float(np.abs(now - before).mean())
-            before = now
-        return {"Motion": total / (len(frames) - 1)}
+        return {"Motion": mean_change(frames)}
+
+
+def mean_change(frames: Frames) -> float:
+    """Return the mean absolute change of luma from frame to frame, in levels, of uint8 RGB [T, H, W, 3], T > 1."""
+    before = small_luma(frames[0])
+    total = 0.0
+    for frame in frames[1:]:
+        now = small_luma(frame)
+        total += float(np.abs(now - before).mean())
+        before = now
+    return total / (len(frames) - 1)
 
 
 def small_luma(frame: Frames) -> NDArray[np.float32]:
