@@ -87,7 +87,7 @@ def window(region: Frames, rng: Generator | None = None) -> Frames:
         else:
             small = int(rng.integers(18, 48))
             picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (SIDE, SIDE))
-    lit = _lit(np.asarray(picture, np.float32) / 255, rng)
+    lit = _lit(np.asarray(picture, np.float32) / np.float32(255), rng)
     if rng.random() < 0.4:
         lit += rng.normal(0, rng.uniform(0.0, 0.025), lit.shape).astype(np.float32)
     seen = np.asarray(np.clip(lit, 0, 1) * 255, np.uint8)

@@ -19,7 +19,7 @@ from lt_eval.bench.host import Host
 from lt_eval.errors import StoreError
 from lt_eval.interfaces import HasFindings, HasFootnotes
 from lt_eval.measure import ClipTask, MetricPlan, load_metric, measure, plan_clip, plan_metric, remaining
-from lt_eval.protocols.longform_streams import DATASET, Person, draw_person, stream_person
+from lt_eval.protocols.longform_streams import DATASET, Person, Tell, draw_person, stream_person
 from lt_eval.protocols.longform_windows import Window, summarise_windows
 from lt_eval.records import GROUND_TRUTH, MediaPolicy, Row
 from lt_eval.report.longform import FILE, write_result
@@ -137,24 +137,16 @@ def _stream_all(
     loaded: dict[str, Loaded] = {}
     people: list[Person] = []
     streamed: dict[tuple[str, int], Row] = {}
-    total, done = len(spec.methods) * len(spec.seeds), 0
+    total = len(spec.methods) * len(spec.seeds)
     for method, options in spec.methods.items():
         with Host(spec.generator, options, {"device": spec.device}, timeout_s=spec.generator_timeout_s) as host:
-            loaded[method] = host.load()
-            people = people or _people(spec, store, loaded[method], progress)
+            one = loaded[method] = host.load()
+            people = people or _people(spec, store, one, progress)
             for person in people:
-                row = stream_person(
-                    store,
-                    host,
-                    loaded[method].identity,
-                    method,
-                    person,
-                    spec.seed,
-                    lambda what, method=method, done=done: progress("stream", done, total, f"{method}: {what}"),  # type: ignore[misc]
-                )
+                tell = _teller(progress, "stream", len(streamed), total, f"{method}: ")
+                row = stream_person(store, host, one.identity, method, person, spec.seed, tell)
                 streamed[method, person.seed] = row
-                done += 1
-                progress("stream", done, total, f"{method}: {person.name}")
+                progress("stream", len(streamed), total, f"{method}: {person.name}")
                 if row.failure:
                     say(f"{method}: {row.failure.reason}: {row.failure.message}")
     return loaded, people, streamed
@@ -163,21 +155,17 @@ def _stream_all(
 def _people(spec: LongSpec, store: RunStore, loaded: Loaded, progress: Progress) -> list[Person]:
     said = loaded.settings.get("size")
     size = spec.size or (said if isinstance(said, int) else DEFAULT_SIZE_PX)
-    found = []
-    for done, seed in enumerate(spec.seeds):
-        found.append(
-            draw_person(
-                store,
-                seed,
-                spec.bounds(loaded.fps),
-                spec.seconds,
-                size,
-                loaded.fps,
-                lambda what, done=done: progress("draw", done, len(spec.seeds), what),  # type: ignore[misc]
-            )
-        )
-        progress("draw", done + 1, len(spec.seeds), found[-1].name)
+    bounds, total = spec.bounds(loaded.fps), len(spec.seeds)
+    found: list[Person] = []
+    for seed in spec.seeds:
+        tell = _teller(progress, "draw", len(found), total)
+        found.append(draw_person(store, seed, bounds, spec.seconds, size, loaded.fps, tell))
+        progress("draw", len(found), total, found[-1].name)
     return found
+
+
+def _teller(progress: Progress, stage: str, done: int, total: int, prefix: str = "") -> Tell:
+    return lambda what: progress(stage, done, total, prefix + what)
 
 
 # What a reader must know ----------------------------------------------------------------------------------------------

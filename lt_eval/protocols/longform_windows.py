@@ -2,13 +2,15 @@
 
 Colour drift is the distance of the face's mean CIELAB colour from that of the same stream's first window (CIE76, where
 2 to 3 is just seen); sharpness is the ratio of the face's to that of the first window. FID pools a window's frames of
-all people and compares them with the true clips' same window.
+all people and compares them with the true clips' same window; its floor is what two neighbouring windows of the true
+clips have between them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -59,48 +61,56 @@ def summarise_windows(
         features_path: key -> file of the features of a row.
         footnotes: of every table.
     """
-    methods = (GROUND_TRUTH, *spec.methods)
-    people = [f"person-{seed}" for seed in spec.seeds]
-    columns = _columns(plans)
     values = _values(rows)
+    shown = _columns(plans)
+    sets = [
+        (cast("SetMetric", load_metric(plan)), _features(plan, rows, features_path))
+        for plan in plans
+        if is_set_metric(load_metric(plan))
+    ]
+    columns = shown | {name: one for metric, _ in sets for name, one in metric.columns.items()}
+    order = {name: number for number, name in enumerate(columns)}
+    methods = (GROUND_TRUTH, *spec.methods)
     found = []
     for place in range(spec.windows):
-        cells: list[Cell] = []
-        contributions: dict[str, dict[str, dict[str, float]]] = {}
-        for method in methods:
-            persons = {name: _with_drift(values, method, name, place) for name in people}
-            contributions[method] = {}
-            for name, column in columns.items():
-                known = {person: one[name] for person, one in persons.items() if name in one}
-                if known:
-                    contributions[method][name] = known
-                cells.append(_cell(spec, method, name, column, known, len(people)))
-        for plan in plans:
-            if is_set_metric(load_metric(plan)):
-                cells += _set_cells(spec, plan, rows, place, methods, features_path)
-        title = f"{_clock(bounds[place] / fps)} to {_clock(bounds[place + 1] / fps)}"
-        infos = tuple(MethodInfo(method) for method in methods)
-        keys = tuple(row.key for row in rows if _place_of(row) == place)
-        every = columns | {name: one for plan in plans for name, one in _set_columns(plan).items()}
-        order = {name: number for number, name in enumerate(every)}
+        known = {method: _of_people(spec, values, method, place, shown) for method in methods}
+        cells = [
+            _cell(spec, m, name, column, known[m].get(name, {})) for m in methods for name, column in shown.items()
+        ]
+        floors: dict[str, float] = {}
+        for metric, features in sets:
+            cells += _set_cells(spec, metric, features, place, methods)
+            floors |= _floors(spec, metric, features, place)
         cells.sort(key=lambda cell: (methods.index(cell.method), order[cell.column]))
-        cells = [Cell(**{**cell.__dict__, "dataset": title}) for cell in cells]
-        found.append(
-            Window(
-                bounds[place] / fps,
-                bounds[place + 1] / fps,
-                Summary(
-                    title,
-                    infos,
-                    every,
-                    tuple(cells),
-                    contributions=contributions,
-                    footnotes=tuple(footnotes),
-                    keys=keys,
-                ),
-            )
+        start_s, end_s = bounds[place] / fps, bounds[place + 1] / fps
+        title = f"{_clock(start_s)} to {_clock(end_s)}"
+        summary = Summary(
+            title,
+            tuple(map(MethodInfo, methods)),
+            columns,
+            tuple(replace(cell, dataset=title) for cell in cells),
+            floors=floors,
+            contributions=known,
+            footnotes=tuple(footnotes),
+            keys=tuple(row.key for row in rows if _place_of(row) == place),
+            # all are 0 in the first window, by definition: nobody is best
+            marks={name: {} for name in DRIFT} if place == 0 else {},
         )
+        found.append(Window(start_s, end_s, summary))
     return tuple(found)
+
+
+def _of_people(
+    spec: LongSpec,
+    values: Mapping[tuple[str, str, int], Values],
+    method: str,
+    place: int,
+    columns: Mapping[str, Column],
+) -> dict[str, dict[str, float]]:
+    """Return column -> person -> value of one method's window, leaving out what nobody has."""
+    persons = {f"person-{seed}": _with_drift(values, method, f"person-{seed}", place) for seed in spec.seeds}
+    found = {name: {person: one[name] for person, one in persons.items() if name in one} for name in columns}
+    return {name: known for name, known in found.items() if known}
 
 
 def _columns(plans: Sequence[MetricPlan]) -> dict[str, Column]:
@@ -114,11 +124,6 @@ def _columns(plans: Sequence[MetricPlan]) -> dict[str, Column]:
         if plan.name == "appearance":
             found |= DRIFT
     return found
-
-
-def _set_columns(plan: MetricPlan) -> Mapping[str, Column]:
-    metric = load_metric(plan)
-    return metric.columns if is_set_metric(metric) else {}
 
 
 def _place_of(row: Row) -> int:
@@ -146,46 +151,68 @@ def _with_drift(
     return found
 
 
-def _cell(spec: LongSpec, method: str, name: str, column: Column, known: Mapping[str, float], total: int) -> Cell:
+def _cell(spec: LongSpec, method: str, name: str, column: Column, known: Mapping[str, float]) -> Cell:
     mean, low, high, note = None, None, None, "no person has a value; the failures say why"
     if known:
         mean, low, high = stats.mean_interval(list(known.values()), seed=spec.seed)
         low = low if low is None or column.minimum is None else max(low, column.minimum)
         high = high if high is None or column.maximum is None else min(high, column.maximum)
         note = ""
-    return Cell("", method, name, mean, low, high, len(known), total, column.unit, column.better, note)
+    return Cell("", method, name, mean, low, high, len(known), len(spec.seeds), column.unit, column.better, note)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Where the features of a set metric lie: (method, window) -> person -> file."""
+
+    files: Mapping[tuple[str, int], Mapping[str, Path]]
+
+    def pair(self, one: tuple[str, int], other: tuple[str, int]) -> tuple[FeatureFiles, FeatureFiles]:
+        """Return the features of the people that both have, in one order: who failed is left out of both sides."""
+        left, right = self.files.get(one, {}), self.files.get(other, {})
+        people = sorted(left.keys() & right.keys())
+        return FeatureFiles(tuple(left[p] for p in people)), FeatureFiles(tuple(right[p] for p in people))
+
+
+def _features(plan: MetricPlan, rows: Sequence[Row], path: Callable[[str], Path]) -> _Features:
+    files: dict[tuple[str, int], dict[str, Path]] = {}
+    for row in rows:
+        if row.metric == plan.name and not row.failure:
+            person = row.sample.partition("/")[0]
+            files.setdefault((row.method, _place_of(row)), {})[person] = path(row.features)
+    return _Features(files)
 
 
 def _set_cells(
-    spec: LongSpec,
-    plan: MetricPlan,
-    rows: Sequence[Row],
-    place: int,
-    methods: Sequence[str],
-    features_path: Callable[[str], Path],
+    spec: LongSpec, metric: SetMetric, features: _Features, place: int, methods: Sequence[str]
 ) -> Iterator[Cell]:
-    metric = cast("SetMetric", load_metric(plan))
-    here = [row for row in rows if row.metric == plan.name and _place_of(row) == place]
-    sides = {method: [row for row in here if row.method == method and not row.failure] for method in methods}
-    truth = FeatureFiles(tuple(features_path(row.features) for row in sides[GROUND_TRUTH]))
-    total = len(spec.seeds)
+    """Yield the distances of each method from the true clips' same window."""
     for method in methods:
-        features = FeatureFiles(tuple(features_path(row.features) for row in sides[method]))
-        scored = method != GROUND_TRUTH and len(features) and len(truth)
-        found = metric.distance(features, truth) if scored else {}
+        own = method == GROUND_TRUTH
+        generated, truth = features.pair((method, place), (GROUND_TRUTH, place))
+        found = metric.distance(generated, truth) if len(generated) and not own else {}
+        note = "the reference itself" if own else "no features; the failures say why"
         for name, column in metric.columns.items():
-            note = "the reference itself" if method == GROUND_TRUTH else "no features; the failures say why"
             yield Cell(
                 "",
                 method,
                 name,
                 found.get(name),
-                n=len(features),
-                total=0 if method == GROUND_TRUTH else total,
+                n=len(generated),
+                total=0 if own else len(spec.seeds),
                 unit=column.unit,
                 better=column.better,
                 note="" if name in found else note,
             )
+
+
+def _floors(spec: LongSpec, metric: SetMetric, features: _Features, place: int) -> Mapping[str, float]:
+    """Return what two windows of the true clips have between them: no stream can be expected below that."""
+    if spec.windows < 2:
+        return {}
+    beside = place + 1 if place + 1 < spec.windows else place - 1
+    here, there = features.pair((GROUND_TRUTH, place), (GROUND_TRUTH, beside))
+    return metric.distance(there, here) if len(here) else {}
 
 
 def _clock(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -60,13 +61,18 @@ def test_everybody_is_nearer_to_themselves_than_to_anybody_else(tmp_path: Path, 
     assert all(values[WORST] <= values[MEAN] for values in own)
 
 
+def through_jpeg(frame: Frames) -> Frames:
+    packed = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+
+
 @pytest.mark.parametrize("change", ["brighter", "darker", "mirrored", "jpeg"])
 def test_light_mirror_and_codec_leave_a_person_the_same(tmp_path: Path, people: list[Drawn], change: str) -> None:
-    changes = {
+    changes: dict[str, Callable[[Frames], Frames]] = {
         "brighter": lambda frame: np.clip(frame * 1.2, 0, 255).astype(np.uint8),
         "darker": lambda frame: (frame * 0.8).astype(np.uint8),
         "mirrored": lambda frame: np.ascontiguousarray(frame[:, ::-1]),
-        "jpeg": lambda frame: cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], 1),
+        "jpeg": through_jpeg,
     }
     for number, one in enumerate(people[:3]):
         changed = np.stack([changes[change](frame) for frame in one.frames])
