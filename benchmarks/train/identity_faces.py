@@ -61,7 +61,7 @@ def faces_of(seed: int) -> Frames:
 
 def people(first: int, count: int, folder: Path, report: Callable[[int, int], None]) -> Frames:
     """Return uint8 RGB [count, SETTINGS * LOOKS, 80, 80, 3], a map of a file that is made where it is absent."""
-    path = folder / f"faces-{first}-{count}.npy"
+    path = folder / f"faces-{first}-{count}-{SETTINGS}x{LOOKS}.npy"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         every = np.empty((count, SETTINGS * LOOKS, REGION_PX, REGION_PX, 3), np.uint8)

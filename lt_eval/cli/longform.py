@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @resumable
 def longform(
-    spec: Annotated[Path | None, typer.Argument(help="A specification such as benchmarks/longform.toml.")] = None,
+    spec: Annotated[Path | None, typer.Argument(help="A specification such as benchmarks/longform/six.toml.")] = None,
     generator: Annotated[
         str | None, typer.Option(help="A generator by name or module:Class; default reference.")
     ] = None,

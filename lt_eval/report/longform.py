@@ -193,7 +193,7 @@ def _render(run: LongRun, placed: Mapping[ClipKey, str]) -> str:
         generator=GENERATOR,
         css=Markup((_PAGE / "report.css").read_text(encoding="utf-8") + STYLE),
         js=Markup((_PAGE / "common.js").read_text(encoding="utf-8")),
-        title=f"Identity over {run.windows[-1].end_s / 60:.3g} minutes",
+        title=f"Identity over {_minutes(run.windows[-1].end_s)}",
         table=table,
         plots=plots(run),
         facts=_facts(run),
@@ -236,6 +236,10 @@ def _facts(run: LongRun) -> list[tuple[str, str]]:
         ("Measured", str(session["created"])),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _minutes(seconds: float) -> str:
+    return "1 minute" if seconds == 60 else f"{seconds / 60:.3g} minutes"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lt_eval.protocols.longform_spec import SIX, LongSpec, build
 from lt_eval.protocols.longform_streams import WindowWriter
 from lt_eval.records import GROUND_TRUTH, Audio, Frames
 from lt_eval.report.longform import read_long
+from lt_eval.spec import read_toml
 from lt_eval.store import read_rows
 from lt_eval.testing.fakes import ToyGenerator, ToySession, toy_portrait, toy_speech
 
@@ -278,6 +279,12 @@ def test_the_six_are_three_splits_of_five_blocks_twice() -> None:
     assert spec.methods["1+4 absolute"] == {"steps": 2, "sink": 1, "rolling": 4, "rope": "absolute"}
     assert list(spec.only(["0+5 relative"]).methods) == ["0+5 relative"]
     assert LongSpec(TOY).methods == {"ToyGenerator": {}}
+
+
+def test_the_specification_that_comes_along_is_the_default() -> None:
+    spec = build(read_toml(Path(__file__).resolve().parents[2] / "benchmarks" / "longform" / "six.toml"))
+    assert replace(spec, options={}, configurations={}) == LongSpec()
+    assert spec.methods == LongSpec(options={"preset": "mini"}).methods
 
 
 @pytest.mark.parametrize(
