@@ -173,9 +173,9 @@ def _teller(progress: Progress, stage: str, done: int, total: int, prefix: str =
 
 def _notes(spec: LongSpec, loaded: Mapping[str, Loaded], people: Sequence[Person]) -> tuple[str, ...]:
     notes = [
-        f"Streams of {spec.seconds:g} s of {len(people)} procedural people (seeds {people[0].seed} to "
-        f"{people[-1].seed}), each one session without a break; windows of {spec.window_s:g} s. Values are means over "
-        "people, with 95 % intervals by person where there are several; FID pools their frames.",
+        f"Streams of {spec.seconds:g} s of {len(people)} procedural {'people' if len(people) > 1 else 'person'} (seeds "
+        f"{people[0].seed} to {people[-1].seed}), each one session without a break; windows of {spec.window_s:g} s. "
+        "Values are means over people, with 95 % intervals by person where there are several; FID pools their frames.",
         "Faces are looked for where the true clip has them: what leaves that place counts as another face.",
     ]
     by_note: dict[str, list[str]] = {}
