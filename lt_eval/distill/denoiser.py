@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ranks import is_sharded
 from lt_eval.generator.conditions import Conditions
 from lt_eval.generator.config import GeneratorConfig
 from lt_eval.generator.model import Transformer
@@ -50,14 +50,24 @@ class Denoiser(nn.Module):
         """Return that of a bundle."""
         return Denoiser(config, parts.transformer, parts.prompts, bf16=bf16)
 
-    def copied(self) -> Denoiser:
-        """Return one with weights of its own."""
-        return Denoiser(self.config, copy.deepcopy(self.transformer), copy.deepcopy(self.prompts), bf16=self.bf16)
+    @staticmethod
+    def empty(config: GeneratorConfig, *, bf16: bool = False) -> Denoiser:
+        """Return one that has shapes but no weights: they are on the device "meta"."""
+        with torch.device("meta"):
+            return Denoiser.fresh(config, 0, bf16=bf16)
+
+    def skeleton(self) -> Denoiser:
+        """Return an empty one of this shape, whose parameters want gradients where this one's do."""
+        found = Denoiser.empty(self.config, bf16=self.bf16)
+        wanted = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
+        for name, parameter in found.named_parameters():
+            parameter.requires_grad_(wanted[name])
+        return found.train(self.training)
 
     def with_weights(self, weights: dict[str, Tensor]) -> Denoiser:
-        """Return a frozen one of this shape with other weights, such as averaged ones."""
-        found = self.copied()
-        found.load_state_dict(weights)
+        """Return a frozen one of this shape that takes over other weights, such as averaged ones."""
+        found = self.skeleton()
+        found.load_state_dict(weights, assign=True)
         return found.frozen()
 
     def frozen(self) -> Denoiser:
@@ -87,7 +97,9 @@ class Denoiser(nn.Module):
 
     def precision(self) -> AbstractContextManager[object]:
         """Return the context in which its products are computed."""
-        return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16)
+        # a cached bfloat16 copy of a weight that is sharded would keep all of it in memory
+        kept = not is_sharded(self.transformer.patch_embedding.weight)
+        return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=kept)
 
     def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, block_causal: bool = False) -> Tensor:
         """Return the velocity of a whole sequence, float32 [B, C, F, h, w].

@@ -14,7 +14,8 @@ Big intermediate files (drawn pictures, latents) go to the cache folder, keyed b
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,10 +41,11 @@ from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
 from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
 from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
+from lt_eval.distill.ranks import ALONE, CPU, Ranks, check_divides, sharded
 from lt_eval.distill.recipe import ConditionOptions, Recipe, facts
 from lt_eval.distill.talkers import by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
-from lt_eval.distill.training import CPU, Progressed
+from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
@@ -77,6 +79,10 @@ MAKES = {
 """Of each stage, its folder and the file that is there once it has ended."""
 
 
+ALONE_STAGES = ("curate", "codec")
+"""Those that one process carries out, while others wait."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where a recipe is carried out.
@@ -87,6 +93,7 @@ class Workshop:
         progress: told (stage, done, in all, what is new).
         device: on which networks are trained and run.
         workers: processes that draw people.
+        ranks: processes that train together.
     """
 
     recipe: Recipe
@@ -94,6 +101,7 @@ class Workshop:
     progress: Report
     device: torch.device = CPU
     workers: int = 1
+    ranks: Ranks = ALONE
 
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is this one's.
@@ -153,11 +161,26 @@ def run_stage(stage: str, shop: Workshop) -> str:
     }
     if stage not in steps:
         raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
-    with only_writer(shop.out):
-        shop.claim()
+    check_shares(shop.recipe, (stage,), shop.ranks)
+    with only_writer(shop.out) if shop.ranks.first else nullcontext():
+        shop.ranks.first_only(shop.claim)
         if stage in shop.recipe.shared:
             return f"{stage} is that of {shop.made(stage).parent}."
+        if stage in ALONE_STAGES:
+            return shop.ranks.first_only(steps[stage], replace(shop, ranks=ALONE))
         return steps[stage](shop)
+
+
+def check_shares(recipe: Recipe, stages: Iterable[str], ranks: Ranks) -> None:
+    """Refuse batches that the processes cannot split evenly, of those stages that several work on.
+
+    Raises:
+        SpecError: names batch and processes.
+    """
+    batches = {"teacher": recipe.teacher.batch, "ode-init": recipe.ode.batch, "dmd": recipe.dmd.batch}
+    for stage in stages:
+        if stage in batches and stage not in recipe.shared:
+            check_divides(f"{MAKES[stage][0]}.batch", batches[stage], ranks.world)
 
 
 # Conditions ----------------------------------------------------------------------------------------------------------
@@ -331,16 +354,21 @@ def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
 
 
 def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:
-    """Return the teacher's training material, made at the first call."""
-    return make_material(
-        shop.recipe.material,
-        shop.recipe.config(),
-        codec,
-        codec_hash,
-        shop.cache(),
-        lambda done, total: shop.progress("encode", done, total, ""),
-        workers=shop.workers,
-    ).to(shop.device)
+    """Return the teacher's training material, made at the first call by the first process."""
+
+    def make() -> Material:
+        return make_material(
+            shop.recipe.material,
+            shop.recipe.config(),
+            codec,
+            codec_hash,
+            shop.cache(),
+            lambda done, total: shop.progress("encode", done, total, ""),
+            workers=shop.workers,
+        )
+
+    shop.ranks.first_only(lambda: make() and None)
+    return make().to(shop.device)
 
 
 def run_teacher(shop: Workshop) -> str:
@@ -348,21 +376,31 @@ def run_teacher(shop: Workshop) -> str:
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
     material = material_of(shop, codec, codec_hash)
     teacher, now = train_teacher(
-        Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16).to(shop.device),
+        _placed(shop, Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16)),
         recipe.teacher,
         material,
         shop.out / "teacher",
         seed=recipe.seed,
         identity=key_of("teacher", facts(recipe)["teacher"], facts(recipe)["material"], codec_hash, recipe.seed),
         progress=shop.report("teacher"),
+        ranks=shop.ranks,
     )
-    _save(shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
     return _ended("teacher", now)
 
 
 def _denoiser(shop: Workshop, stage: str, *, bf16: bool) -> Denoiser:
-    parts = load_parts(shop.recipe.config(), Sources(transformer=shop.made(stage)))
-    return Denoiser.of_parts(shop.recipe.config(), parts, bf16=bf16).to(shop.device)
+    """Return what a stage came to, sharded where several processes train; the first one alone reads it."""
+    config, path = shop.recipe.config(), shop.made(stage)
+    if shop.ranks.first:
+        model = Denoiser.of_parts(config, load_parts(config, Sources(transformer=path)), bf16=bf16)
+    else:
+        model = Denoiser.empty(config, bf16=bf16)
+    return _placed(shop, model)
+
+
+def _placed(shop: Workshop, model: Denoiser) -> Denoiser:
+    return model.to(shop.device) if shop.ranks.mesh is None else sharded(model, shop.ranks)
 
 
 def run_pairs(shop: Workshop) -> str:
@@ -384,6 +422,7 @@ def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
         seed=recipe.seed,
         identity=_pairs_hash(shop),
         progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
+        ranks=shop.ranks,
     )
 
 
@@ -404,8 +443,9 @@ def run_ode(shop: Workshop) -> str:
         seed=recipe.seed,
         identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop)),
         progress=shop.report("ode-init"),
+        ranks=shop.ranks,
     )
-    _save(shop, student, codec, "ode", "student.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, student, codec, "ode", "student.safetensors", torch.float32)
     return _ended("ode-init", now)
 
 
@@ -416,10 +456,12 @@ def run_dmd(shop: Workshop) -> str:
     teacher = _denoiser(shop, "teacher", bf16=recipe.dmd.bf16).frozen()
     material = recipe.material
     people = range(material.trained, material.trained + min(recipe.held_out_people, material.held_out))
-    watched = prepare_held_out(
-        longer(material, recipe.held_out_seconds), student, codec, shop.out / "dmd" / "true", list(people)
-    )
     folder = shop.out / "dmd"
+    watch = functools.cache(
+        lambda: prepare_held_out(
+            longer(material, recipe.held_out_seconds), student, codec, folder / "true", list(people)
+        )
+    )  # by the process that measures
 
     def keep(best: Denoiser, step: int) -> None:
         _save(shop, best, codec, "dmd", "student.safetensors", torch.float32)
@@ -431,7 +473,7 @@ def run_dmd(shop: Workshop) -> str:
         recipe.dmd,
         random_batches(conditions_of(shop, codec), recipe.dmd.batch, recipe.seed),
         folder,
-        evaluate=lambda model: measure_student(model, codec, watched, folder / "made", seed=recipe.seed),
+        evaluate=lambda model: measure_student(model, codec, watch(), folder / "made", seed=recipe.seed),
         keep=keep,
         seed=recipe.seed,
         identity=key_of(
@@ -442,7 +484,14 @@ def run_dmd(shop: Workshop) -> str:
             fingerprint.of_file(shop.made("ode-init")),
         ),
         progress=shop.report("dmd"),
+        ranks=shop.ranks,
     )
+    return shop.ranks.first_only(_bundle, shop, now)
+
+
+def _bundle(shop: Workshop, now: Progressed) -> str:
+    """Write what DMD came to as a bundle."""
+    recipe, folder = shop.recipe, shop.out / "dmd"
     best = min(now.held_out, key=lambda pair: pair[1])
     final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
     card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}
