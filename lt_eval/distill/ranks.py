@@ -189,6 +189,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     dist.init_process_group(backend, timeout=PATIENCE, device_id=mine if mine.type == "cuda" else None)
     try:
         yield Ranks(dist.get_rank(), world, mine, init_device_mesh(mine.type, (world,)))
+        dist.barrier()  # one that leaves while another still talks to it takes that one down
     finally:
         dist.destroy_process_group()
 
