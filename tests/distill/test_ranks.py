@@ -91,7 +91,8 @@ def same_log(first: Path, second: Path) -> None:
 
 
 def numbers(line: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in line.items() if name != "held_out"} | line.get("held_out", {})
+    held_out: dict[str, float] = line.get("held_out", {})
+    return {name: value for name, value in line.items() if name != "held_out"} | held_out
 
 
 def same_weights(first: Path, second: Path) -> None:
