@@ -27,7 +27,7 @@ def distill(
     Run the same command again to continue after an interruption. Started by torchrun, several processes train together:
     torchrun --nproc-per-node 8 -m lt_eval distill all --recipe FILE.
     """
-    from lt_eval.distill.recipe import build
+    from lt_eval.distill.recipe import build, check_shares
     from lt_eval.spec import merge, parse_setting, read_toml
 
     tables = read_toml(recipe) if recipe else {}
@@ -39,7 +39,7 @@ def distill(
 
         torch.set_num_threads(threads)
     from lt_eval.distill.ranks import joined
-    from lt_eval.distill.stages import STAGES, Workshop, check_shares, run_stage
+    from lt_eval.distill.stages import STAGES, Workshop, run_stage
     from lt_eval.progress import Progress
 
     folder = out or RESULTS / f"distill-{chosen.name}"

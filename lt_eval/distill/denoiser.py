@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -26,6 +26,10 @@ class Denoiser(nn.Module):
         transformer: its weights are shared, not copied.
         prompts: the same.
         bf16: whether products are computed in bfloat16; parameters and what is returned stay float32.
+
+    Attributes:
+        reading: what makes tokens [B, L, text_dim] of prompts where there is no table, on any device; set it before
+            prompts are read.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.bf16 = config, bf16
+        self.reading: Callable[[Sequence[str]], Tensor] | None = None
         self.transformer, self.prompts = transformer, prompts
 
     @staticmethod
@@ -59,6 +64,7 @@ class Denoiser(nn.Module):
     def skeleton(self) -> Denoiser:
         """Return an empty one of this shape, whose parameters want gradients where this one's do."""
         found = Denoiser.empty(self.config, bf16=self.bf16)
+        found.reading = self.reading
         wanted = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         for name, parameter in found.named_parameters():
             parameter.requires_grad_(wanted[name])
@@ -79,10 +85,12 @@ class Denoiser(nn.Module):
         """Return tokens [B, L, text_dim].
 
         Raises:
-            ValueError: the model's text comes from an encoder outside; embed it before.
+            ValueError: the model's text comes from an encoder outside, and none was given.
         """
         if self.prompts is None:
-            raise ValueError("this model has no prompt table: its text is embedded before training.")
+            if self.reading is None:
+                raise ValueError("this model has no prompt table: set what reads its prompts.")
+            return self.reading(prompts).to(self.device)
         tokens: Tensor = self.prompts(prompts)
         return tokens
 

@@ -142,6 +142,19 @@ def make_pairs(
         sigmas = (*shifted_sigmas(stream.steps, stream.shift), 0.0)
         facts = {"prompts": prompts, "sigmas": sigmas, "options": dataclasses.asdict(options)}
         ranks.first_only(write_json, folder / "pairs.json", facts)
+    return _read(folder)
+
+
+def known_pairs(folder: Path, count: int, identity: str) -> Pairs | None:
+    """Return finished trajectories of this teacher and these conditions, or None where some are still to be made.
+
+    Raises:
+        StoreError: the folder holds trajectories of another teacher or of other conditions.
+    """
+    return None if _claim(folder, {"identity": identity, "count": count}) else _read(folder)
+
+
+def _read(folder: Path) -> Pairs:
     kept = read_json(folder / "pairs.json")
     states, reference, audio = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("states", "reference", "audio")

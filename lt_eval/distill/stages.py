@@ -14,7 +14,7 @@ Big intermediate files (drawn pictures, latents) go to the cache folder, keyed b
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from lt_eval import fingerprint
 from lt_eval.distill.codec_stage import train_codec
 from lt_eval.distill.conditions import (
     Condition,
+    collection,
     curate,
     damaged,
     hook,
@@ -37,12 +38,25 @@ from lt_eval.distill.conditions import (
 )
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
+from lt_eval.distill.folders import of_path
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
-from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
-from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
+from lt_eval.distill.material import Batch, audio_of, latent_frames
+from lt_eval.distill.ode_stage import Pairs, known_pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
-from lt_eval.distill.ranks import ALONE, CPU, Ranks, check_divides, sharded
-from lt_eval.distill.recipe import ConditionOptions, Recipe, facts
+from lt_eval.distill.placing import (
+    embed,
+    material_of,
+    placed,
+    start_hash,
+    start_of,
+    student_of,
+    teacher_hash,
+    teacher_of,
+    trained_codec,
+)
+from lt_eval.distill.public import load_public, teacher_config
+from lt_eval.distill.ranks import ALONE, CPU, Ranks
+from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
 from lt_eval.distill.talkers import by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import Progressed
@@ -171,26 +185,16 @@ def run_stage(stage: str, shop: Workshop) -> str:
         return steps[stage](shop)
 
 
-def check_shares(recipe: Recipe, stages: Iterable[str], ranks: Ranks) -> None:
-    """Refuse batches that the processes cannot split evenly, of those stages that several work on.
-
-    Raises:
-        SpecError: names batch and processes.
-    """
-    batches = {"teacher": recipe.teacher.batch, "ode-init": recipe.ode.batch, "dmd": recipe.dmd.batch}
-    for stage in stages:
-        if stage in batches and stage not in recipe.shared:
-            check_divides(f"{MAKES[stage][0]}.batch", batches[stage], ranks.world)
-
-
 # Conditions ----------------------------------------------------------------------------------------------------------
 
 
 def run_curate(shop: Workshop) -> str:
-    """Draw the portraits of a collection, damage some, and keep what passes."""
+    """Draw the portraits of a collection, damage some, or take recorded ones, and keep what passes."""
     options = shop.recipe.conditions
     found, kept = shop.out / "conditions" / "found", shop.out / "conditions" / "kept"
-    if not (found / "conditions.jsonl").is_file():
+    if options.folder:
+        write_conditions(found, collection(Path(options.folder)))
+    elif not (found / "conditions.jsonl").is_file():
         people = range(options.people.people)
         drawn = by_processes(FindCondition(options, shop.recipe.seed, found), people, shop.workers)
         conditions = {}
@@ -198,13 +202,14 @@ def run_curate(shop: Workshop) -> str:
             conditions[number] = condition
             shop.progress("draw portraits", len(conditions), len(people), "")
         write_conditions(found, [conditions[number] for number in people])
+    known = list(read_conditions(found))
     verdicts = curate(
-        read_conditions(found),
+        known,
         options.bounds,
         kept,
         restore=hook(options.bounds.restore),
         refine=hook(options.bounds.refine),
-        progress=lambda done, what: shop.progress("curate", done, options.people.people, what),
+        progress=lambda done, what: shop.progress("curate", done, len(known), what),
     )
     passed = sum(verdict.kept for verdict in verdicts)
     return f"{passed} of {len(verdicts)} conditions passed; {kept / 'curation.json'} says why others did not."
@@ -244,11 +249,13 @@ class ReadCondition:
 
     Attributes:
         config: of the generator.
-        frames: video frames of speech.
+        frames: video frames of speech: its first ones, and silence where it is shorter.
+        audio: weights of the audio network.
     """
 
     config: GeneratorConfig
     frames: int
+    audio: Path | None = None
 
     def __call__(self, condition: Condition) -> tuple[Frames, Tensor]:
         """Return the portrait, uint8 RGB [size, size, 3], and audio features [F, audio_dim]."""
@@ -260,7 +267,7 @@ class ReadCondition:
             speech = perform(condition.seed, self.frames / config.fps, 16, config.fps).audio
         else:
             raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1)
+        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1, self.audio)
 
 
 @torch.no_grad()
@@ -269,7 +276,7 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     window, device = shop.recipe.material, next(codec.parameters()).device
     references = [torch.empty(0)] * len(conditions)
     sounds = list(references)
-    read = ReadCondition(shop.recipe.config(), window.frames)
+    read = ReadCondition(shop.recipe.config(), window.frames, shop.recipe.public.audio_path)
     for number, (portrait, features) in by_processes(read, conditions, shop.workers):
         references[number] = codec.encode(to_video(portrait[None, None]).to(device))[0].cpu()
         sounds[number] = features
@@ -307,12 +314,14 @@ def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
 
 def _conditions_hash(shop: Workshop) -> str:
     """Return a hash of what trajectories and DMD are conditioned on: another curation is another one."""
+    networks = [Path(path) for path in (shop.recipe.public.audio, shop.recipe.public.text_encoder) if path]
     return key_of(
         drawing(),
         [
             (c.id, fingerprint.of_file(c.portrait), c.prompt, fingerprint.of_file(c.speech), c.seed)
             for c in chosen_conditions(shop)
         ],
+        *map(of_path, networks),
     )
 
 
@@ -329,7 +338,7 @@ def run_codec(shop: Workshop) -> str:
         save_codec(codec, shop.out / "codec" / "codec.safetensors")
         return f"The codec is that of {recipe.codec_weights}."
     if not isinstance(model, MiniCodecConfig):
-        raise SpecError(f"the codec {model.kind!r} is not trained here; give its published weights to the generator.")
+        raise SpecError(f"the codec {model.kind!r} is not trained here; set codec_weights to its published weights.")
     options = replace(recipe.codec, model=model)
     identity = key_of("codec", facts(recipe)["codec"], facts(recipe)["generator"], recipe.seed)
     _, now = train_codec(
@@ -345,38 +354,18 @@ def run_codec(shop: Workshop) -> str:
     return _ended("codec", now)
 
 
-def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
-    """Return the codec of this folder and the hash of its weights."""
-    path = shop.made("codec")
-    codec = create_codec(shop.recipe.config().codec)
-    load_codec(codec, path)
-    return codec.requires_grad_(False).to(shop.device), fingerprint.of_file(path)
-
-
-def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:
-    """Return the teacher's training material, made at the first call by the first process."""
-
-    def make() -> Material:
-        return make_material(
-            shop.recipe.material,
-            shop.recipe.config(),
-            codec,
-            codec_hash,
-            shop.cache(),
-            lambda done, total: shop.progress("encode", done, total, ""),
-            workers=shop.workers,
-        )
-
-    shop.ranks.first_only(lambda: make() and None)
-    return make().to(shop.device)
-
-
 def run_teacher(shop: Workshop) -> str:
-    """Train the teacher."""
-    recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
+    """Train the teacher, or see that published weights can be one."""
+    recipe = shop.recipe
+    config = teacher_config(recipe.config(), recipe.public)
+    if recipe.public.teacher.files:
+        shop.ranks.first_only(lambda: load_public(config, recipe.public.teacher, bf16=False) and None)
+        return f"The teacher is that of {' with '.join(recipe.public.teacher.files)}."
+    codec, codec_hash = trained_codec(shop)
     material = material_of(shop, codec, codec_hash)
+    embed(shop, material.prompts)
     teacher, now = train_teacher(
-        _placed(shop, Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16)),
+        placed(shop, Denoiser.fresh(config, recipe.seed, bf16=recipe.teacher.bf16)),
         recipe.teacher,
         material,
         shop.out / "teacher",
@@ -389,20 +378,6 @@ def run_teacher(shop: Workshop) -> str:
     return _ended("teacher", now)
 
 
-def _denoiser(shop: Workshop, stage: str, *, bf16: bool) -> Denoiser:
-    """Return what a stage came to, sharded where several processes train; the first one alone reads it."""
-    config, path = shop.recipe.config(), shop.made(stage)
-    if shop.ranks.first:
-        model = Denoiser.of_parts(config, load_parts(config, Sources(transformer=path)), bf16=bf16)
-    else:
-        model = Denoiser.empty(config, bf16=bf16)
-    return _placed(shop, model)
-
-
-def _placed(shop: Workshop, model: Denoiser) -> Denoiser:
-    return model.to(shop.device) if shop.ranks.mesh is None else sharded(model, shop.ranks)
-
-
 def run_pairs(shop: Workshop) -> str:
     """Make trajectories of the teacher."""
     codec, _ = trained_codec(shop)
@@ -412,36 +387,42 @@ def run_pairs(shop: Workshop) -> str:
 
 def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
     recipe = shop.recipe
-    pool = functools.cache(lambda: conditions_of(shop, codec))
-    return make_pairs(
-        _denoiser(shop, "teacher", bf16=recipe.teacher.bf16).frozen(),
-        recipe.pairs,
-        lambda first, many: pool().part(range(first, first + many)),
-        recipe.conditions.pairs,
-        shop.home("ode-pairs"),
-        seed=recipe.seed,
-        identity=_pairs_hash(shop),
-        progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
-        ranks=shop.ranks,
-    )
+    home, identity = shop.home("ode-pairs"), _pairs_hash(shop)
+    embed(shop, [condition.prompt for condition in chosen_conditions(shop)])
+    if shop.ranks.first_only(lambda: known_pairs(home, recipe.conditions.pairs, identity) is None):
+        pool = functools.cache(lambda: conditions_of(shop, codec))
+        make_pairs(
+            teacher_of(shop, bf16=recipe.teacher.bf16).frozen(),
+            recipe.pairs,
+            lambda first, many: pool().part(range(first, first + many)),
+            recipe.conditions.pairs,
+            home,
+            seed=recipe.seed,
+            identity=identity,
+            progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
+            ranks=shop.ranks,
+        )
+    found = known_pairs(home, recipe.conditions.pairs, identity)
+    assert found is not None
+    return found
 
 
 def _pairs_hash(shop: Workshop) -> str:
-    teacher = fingerprint.of_file(shop.made("teacher"))
-    return key_of("pairs", facts(shop.recipe)["pairs"], teacher, _conditions_hash(shop), shop.recipe.seed)
+    return key_of("pairs", facts(shop.recipe)["pairs"], teacher_hash(shop), _conditions_hash(shop), shop.recipe.seed)
 
 
 def run_ode(shop: Workshop) -> str:
     """Initialise the student."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
     shop.made("ode-pairs")
+    pairs = _pairs(shop, codec)
     student, now = train_ode(
-        _denoiser(shop, "teacher", bf16=recipe.ode.bf16),
+        start_of(shop, bf16=recipe.ode.bf16),
         recipe.ode,
-        _pairs(shop, codec),
+        pairs,
         shop.out / "ode",
         seed=recipe.seed,
-        identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop)),
+        identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop), *start_hash(shop)),
         progress=shop.report("ode-init"),
         ranks=shop.ranks,
     )
@@ -452,14 +433,20 @@ def run_ode(shop: Workshop) -> str:
 def run_dmd(shop: Workshop) -> str:
     """Distil on policy, keep the best student, and write the bundle."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
-    student = _denoiser(shop, "ode-init", bf16=recipe.dmd.bf16)
-    teacher = _denoiser(shop, "teacher", bf16=recipe.dmd.bf16).frozen()
+    student = student_of(shop, bf16=recipe.dmd.bf16)
+    teacher = teacher_of(shop, bf16=recipe.dmd.bf16).frozen()
+    embed(shop, [condition.prompt for condition in chosen_conditions(shop)])
     material = recipe.material
     people = range(material.trained, material.trained + min(recipe.held_out_people, material.held_out))
     folder = shop.out / "dmd"
     watch = functools.cache(
         lambda: prepare_held_out(
-            longer(material, recipe.held_out_seconds), student, codec, folder / "true", list(people)
+            longer(material, recipe.held_out_seconds),
+            student,
+            codec,
+            folder / "true",
+            list(people),
+            recipe.public.audio_path,
         )
     )  # by the process that measures
 
@@ -469,7 +456,7 @@ def run_dmd(shop: Workshop) -> str:
     _, now = train_dmd(
         student,
         teacher,
-        _denoiser(shop, "teacher", bf16=recipe.dmd.bf16),
+        start_of(shop, bf16=recipe.dmd.bf16),
         recipe.dmd,
         random_batches(conditions_of(shop, codec), recipe.dmd.batch, recipe.seed),
         folder,
@@ -482,6 +469,7 @@ def run_dmd(shop: Workshop) -> str:
             codec_hash,
             _pairs_hash(shop),
             fingerprint.of_file(shop.made("ode-init")),
+            *start_hash(shop),
         ),
         progress=shop.report("dmd"),
         ranks=shop.ranks,

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from lt_eval.distill.ranks import ALONE, Ranks, check_divides, joined
-from lt_eval.distill.recipe import build
-from lt_eval.distill.stages import STAGES, check_shares
+from lt_eval.distill.recipe import build, check_shares
+from lt_eval.distill.stages import STAGES
 from lt_eval.distill.training import outcome, read_log
 from lt_eval.errors import LtEvalError, SpecError
 from lt_eval.spec import merge
