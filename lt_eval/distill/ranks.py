@@ -187,11 +187,14 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     # about results that are views, which would lose their gradients if they were written into; none here is
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     dist.init_process_group(backend, timeout=PATIENCE, device_id=mine if mine.type == "cuda" else None)
+    together = False
     try:
         yield Ranks(dist.get_rank(), world, mine, init_device_mesh(mine.type, (world,)))
         dist.barrier()  # one that leaves while another still talks to it takes that one down
+        together = True
     finally:
-        dist.destroy_process_group()
+        if together or mine.type == "cpu":  # GPUs would wait for what a process that failed never sends
+            dist.destroy_process_group()
 
 
 def _device_of(local_rank: int, device: str) -> torch.device:
