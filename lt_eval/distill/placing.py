@@ -80,6 +80,7 @@ def _network(shop: Workshop, stage: str, config: GeneratorConfig, weights: Weigh
 def placed(shop: Workshop, model: Denoiser) -> Denoiser:
     """Return a model on the device, sharded where several processes train, and able to read prompts."""
     found = model.to(shop.device) if shop.ranks.mesh is None else sharded(model, shop.ranks)
+    found.transformer.recompute = shop.recipe.recompute
     if found.prompts is None:
         found.reading = text_of(shop)
     return found

@@ -70,6 +70,8 @@ class Recipe:
         shared: stage to the --out of another recipe, whose files of that stage are read in place and made by none of
             this one's runs. What continues from them is bound to their contents, not to where they lie.
         public: published weights that are taken instead of training.
+        recompute: whether teacher, critic and ODE initialisation keep what enters a layer alone and compute the rest
+            again for gradients: large models need the memory more than the time.
         held_out_seconds: length of the clips that choose checkpoints.
         held_out_people: how many of the material's held-out people do so.
     """
@@ -84,6 +86,7 @@ class Recipe:
     codec_weights: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
     public: Public = field(default_factory=Public)
+    recompute: bool = False
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     ode: OdeOptions = field(default_factory=OdeOptions)
@@ -237,6 +240,8 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     found = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "shared"}
     if recipe.public == Public():
         del found["public"]
+    if not recipe.recompute:
+        del found["recompute"]
     if not recipe.conditions.folder:
         del found["conditions"]["folder"]
     return found

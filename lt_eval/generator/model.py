@@ -15,6 +15,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lt_eval.errors import SpecError
 from lt_eval.generator.attention import (
@@ -100,11 +101,15 @@ class Transformer(nn.Module):
 
     The same weights run over a whole sequence, bidirectional or block-causal (`forward`), and block by block with a
     cache (`step`, `prefill`).
+
+    Attributes:
+        recompute: whether `forward`, where gradients are wanted, keeps what enters a layer alone and computes the rest
+            again on its way back: a fraction of the memory for a third more time.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_channels, dim, kernel_size=patch, stride=patch)
         self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
@@ -206,7 +211,11 @@ class Transformer(nn.Module):
             attend = bidirectional(torch.arange(frames, device=noisy.device), grid, self.config.head_dim)
         x, level, conditions = self._enter(noisy, timestep, conditions, first=True)
         for layer in range(self.config.layers):
-            x = self._layer(x, layer, level, conditions, attend)
+            if self.recompute and torch.is_grad_enabled():
+                given = (x, layer, level, conditions, attend)
+                x = checkpoint(self._layer, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = self._layer(x, layer, level, conditions, attend)
         return self._leave(x, level, grid)
 
     def step(

@@ -43,8 +43,10 @@ def run(folder: Path, ranks: Ranks, die_at: int = -1) -> None:
     """
     loop = LoopOptions(STEPS, log_every=1, checkpoint_every=2, evaluate_every=3)
     clips = batch(6, frames=9)
+    fresh = model(1, ranks)
+    fresh.transformer.recompute = ranks.world > 1  # which changes memory alone
     teacher, _ = train_teacher(
-        model(1, ranks),
+        fresh,
         TeacherOptions(loop, ADAM, batch=4, ema=0.5, bf16=False),
         material(clips),
         folder / "teacher",
