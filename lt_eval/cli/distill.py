@@ -24,9 +24,10 @@ def distill(
 ) -> None:
     """Make a few-step causal generator from drawn people: conditions, codec, teacher, trajectories, student, DMD.
 
-    Run the same command again to continue after an interruption.
+    Run the same command again to continue after an interruption. Started by torchrun, several processes train together:
+    torchrun --nproc-per-node 8 -m lt_eval distill all --recipe FILE.
     """
-    from lt_eval.distill.recipe import build
+    from lt_eval.distill.recipe import build, check_shares
     from lt_eval.spec import merge, parse_setting, read_toml
 
     tables = read_toml(recipe) if recipe else {}
@@ -37,13 +38,23 @@ def distill(
         import torch
 
         torch.set_num_threads(threads)
+    from lt_eval.distill.ranks import joined
     from lt_eval.distill.stages import STAGES, Workshop, run_stage
-    from lt_eval.generator.networks import resolve_device
     from lt_eval.progress import Progress
 
     folder = out or RESULTS / f"distill-{chosen.name}"
-    with Progress() as progress:
-        shop = Workshop(chosen, folder, progress, resolve_device(device), workers)
-        for name in STAGES if stage == "all" else (stage,):
-            say(run_stage(name, shop))
-    print(folder)
+    stages = STAGES if stage == "all" else (stage,)
+    with joined(device) as ranks, Progress() as progress:
+        check_shares(chosen, stages, ranks)
+        report = progress if ranks.first else _silent
+        shop = Workshop(chosen, folder, report, ranks.device, workers, ranks)
+        for name in stages:
+            said = run_stage(name, shop)
+            if ranks.first:
+                say(said)
+    if ranks.first:
+        print(folder)
+
+
+def _silent(stage: str, done: int, total: int, what: str) -> None:
+    """Report nothing: the first process does."""

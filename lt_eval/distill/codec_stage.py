@@ -25,9 +25,9 @@ from torch.nn import functional as F
 
 from lt_eval.distill.pictures import of_levels
 from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares, with_silent
+from lt_eval.distill.ranks import CPU
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import (
-    CPU,
     Average,
     LoopOptions,
     Optimiser,

@@ -296,6 +296,35 @@ def read_conditions(folder: Path) -> Iterator[Condition]:
         yield condition
 
 
+def collection(folder: Path) -> list[Condition]:
+    """Return the conditions of recorded people.
+
+    Args:
+        folder: a condition set, or plain files: NAME.png or .jpg, the speech NAME.wav, .flac, .mp3 or .m4a, and, where
+            there is one, the prompt NAME.txt.
+
+    Raises:
+        DatasetError: it holds none, or a portrait has no speech.
+    """
+    if (folder / "conditions.jsonl").is_file():
+        return list(read_conditions(folder))
+    found = []
+    for portrait in sorted(file for kind in PORTRAITS for file in folder.glob(f"*{kind}")):
+        speech = next((file for kind in SPEECH if (file := portrait.with_suffix(kind)).is_file()), None)
+        if speech is None:
+            raise DatasetError(f"{portrait} has no speech beside it: add {portrait.stem}{' or '.join(SPEECH)}.")
+        text = portrait.with_suffix(".txt")
+        prompt = " ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else ""
+        found.append(Condition(portrait.stem, portrait, prompt, speech))
+    if not found:
+        raise DatasetError(f"{folder} holds no conditions: neither conditions.jsonl nor portraits ({PORTRAITS}).")
+    return found
+
+
+PORTRAITS = (".png", ".jpg", ".jpeg")
+SPEECH = (".wav", ".flac", ".mp3", ".m4a")
+
+
 def hook(target: str) -> Any:
     """Return the function behind "module:function", or None for "".
 

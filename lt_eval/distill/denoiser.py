@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ranks import is_sharded
 from lt_eval.generator.conditions import Conditions
 from lt_eval.generator.config import GeneratorConfig
 from lt_eval.generator.model import Transformer
@@ -26,6 +26,10 @@ class Denoiser(nn.Module):
         transformer: its weights are shared, not copied.
         prompts: the same.
         bf16: whether products are computed in bfloat16; parameters and what is returned stay float32.
+
+    Attributes:
+        reading: what makes tokens [B, L, text_dim] of prompts where there is no table, on any device; set it before
+            prompts are read.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.bf16 = config, bf16
+        self.reading: Callable[[Sequence[str]], Tensor] | None = None
         self.transformer, self.prompts = transformer, prompts
 
     @staticmethod
@@ -50,14 +55,25 @@ class Denoiser(nn.Module):
         """Return that of a bundle."""
         return Denoiser(config, parts.transformer, parts.prompts, bf16=bf16)
 
-    def copied(self) -> Denoiser:
-        """Return one with weights of its own."""
-        return Denoiser(self.config, copy.deepcopy(self.transformer), copy.deepcopy(self.prompts), bf16=self.bf16)
+    @staticmethod
+    def empty(config: GeneratorConfig, *, bf16: bool = False) -> Denoiser:
+        """Return one that has shapes but no weights: they are on the device "meta"."""
+        with torch.device("meta"):
+            return Denoiser.fresh(config, 0, bf16=bf16)
+
+    def skeleton(self) -> Denoiser:
+        """Return an empty one of this shape, whose parameters want gradients where this one's do."""
+        found = Denoiser.empty(self.config, bf16=self.bf16)
+        found.reading = self.reading
+        wanted = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
+        for name, parameter in found.named_parameters():
+            parameter.requires_grad_(wanted[name])
+        return found.train(self.training)
 
     def with_weights(self, weights: dict[str, Tensor]) -> Denoiser:
-        """Return a frozen one of this shape with other weights, such as averaged ones."""
-        found = self.copied()
-        found.load_state_dict(weights)
+        """Return a frozen one of this shape that takes over other weights, such as averaged ones."""
+        found = self.skeleton()
+        found.load_state_dict(weights, assign=True)
         return found.frozen()
 
     def frozen(self) -> Denoiser:
@@ -69,10 +85,12 @@ class Denoiser(nn.Module):
         """Return tokens [B, L, text_dim].
 
         Raises:
-            ValueError: the model's text comes from an encoder outside; embed it before.
+            ValueError: the model's text comes from an encoder outside, and none was given.
         """
         if self.prompts is None:
-            raise ValueError("this model has no prompt table: its text is embedded before training.")
+            if self.reading is None:
+                raise ValueError("this model has no prompt table: set what reads its prompts.")
+            return self.reading(prompts).to(self.device)
         tokens: Tensor = self.prompts(prompts)
         return tokens
 
@@ -87,7 +105,9 @@ class Denoiser(nn.Module):
 
     def precision(self) -> AbstractContextManager[object]:
         """Return the context in which its products are computed."""
-        return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16)
+        # a cached bfloat16 copy of a weight that is sharded would keep all of it in memory
+        kept = not is_sharded(self.transformer.patch_embedding.weight)
+        return torch.autocast(self.transformer.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=kept)
 
     def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, block_causal: bool = False) -> Tensor:
         """Return the velocity of a whole sequence, float32 [B, C, F, h, w].

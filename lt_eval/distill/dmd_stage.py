@@ -19,6 +19,7 @@ from torch import Tensor
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.rollout import rollout
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
 from lt_eval.generator.sampler import Guidance, guided_velocity
@@ -67,20 +68,26 @@ class DmdOptions:
         return max(0, -(-(step - self.critic_warmup) // self.ratio))
 
 
-def noised(generated: Tensor, shift: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def noised(
+    generated: Tensor, shift: float, generator: torch.Generator, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return (noisy clips, noise, sigma [B, F]) at a noise level drawn for each clip."""
     size, frames = generated.shape[0], generated.shape[2]
-    at = generator.device
-    sigma = losses.dmd_sigmas(torch.rand(size, 1, generator=generator, device=at), shift).expand(size, frames)
-    noise = torch.randn(generated.shape, generator=generator, device=at)
+    sigma = losses.dmd_sigmas(ranks.uniform((size, 1), generator), shift).expand(size, frames)
+    noise = ranks.normal(generated.shape, generator)
     return losses.add_noise(generated, noise, sigma), noise, sigma
 
 
 def critic_loss(
-    critic: Denoiser, batch: Batch, generated: Tensor, options: DmdOptions, generator: torch.Generator
+    critic: Denoiser,
+    batch: Batch,
+    generated: Tensor,
+    options: DmdOptions,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Return the critic's loss on clips of the student, [B, C, F, h, w] without gradients."""
-    noisy, noise, sigma = noised(generated, critic.config.stream.shift, generator)
+    noisy, noise, sigma = noised(generated, critic.config.stream.shift, generator, ranks)
     velocity = critic.velocity(noisy, sigma, critic.conditions(batch))
     mask = after_first(sigma)
     if options.critic_loss == "flow":
@@ -95,9 +102,10 @@ def student_loss(
     generated: Tensor,
     options: DmdOptions,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Return the loss whose gradient is equation 2's, on clips of the student with gradients."""
-    noisy, _, sigma = noised(generated.detach(), teacher.config.stream.shift, generator)
+    noisy, _, sigma = noised(generated.detach(), teacher.config.stream.shift, generator, ranks)
     with torch.no_grad():
         fake = losses.clean_of(noisy, critic.velocity(noisy, sigma, critic.conditions(batch)), sigma)
         real = losses.clean_of(noisy, teacher_velocity(teacher, noisy, sigma, batch, options.teacher_guidance), sigma)
@@ -136,6 +144,7 @@ def train_dmd(
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Denoiser, Progressed]:
     """Distil, or continue; return the last averaged student.
 
@@ -144,7 +153,7 @@ def train_dmd(
         teacher: frozen.
         critic: begins as the teacher or a smaller one of its kind.
         options: of the stage.
-        batches: step to the conditions of that step; only the shape of its latents is used.
+        batches: step to the conditions of that step, for all processes together; only the shape of its latents is used.
         folder: of this stage.
         evaluate: measures a student on held-out people; its "loss" decides which checkpoint is best. It is also asked
             before the first step, which shows what distillation adds.
@@ -152,6 +161,8 @@ def train_dmd(
         seed: of everything random.
         identity: of the recipe.
         progress: told (done, in all, what is new).
+        ranks: processes that train together; student, teacher and critic are then `sharded`. The first one evaluates,
+            keeps, and returns the weights.
     """
     followers = {
         "student": Optimiser(student.parameters(), options.student, options.loop.steps),
@@ -162,21 +173,21 @@ def train_dmd(
 
     def step(number: int) -> dict[str, float]:
         generator = generator_of(seed, "dmd", number, student.device)
-        batch = batches(number).to(student.device)
+        batch = ranks.share(batches(number)).to(student.device)
         noise = [generator_of(seed, "dmd noise", number, student.device)]
         exit_step = int(torch.randint(stream.steps, (), generator=generator_of(seed, "dmd exit", number)))
         logged = {}
         if options.updates_student(number):
-            generated = rollout(student, batch, noise, exit_step=exit_step)
-            loss = student_loss(teacher, critic, batch, generated, options, generator)
+            generated = rollout(student, batch, noise, exit_step=exit_step, ranks=ranks)
+            loss = student_loss(teacher, critic, batch, generated, options, generator, ranks)
             logged = {"student_loss": float(loss.detach()), "student_norm": followers["student"].step(loss, number)}
             average.update()
             generated = generated.detach()
         else:
             with torch.no_grad():
-                generated = rollout(student, batch, noise, exit_step=exit_step)
-        loss = critic_loss(critic, batch, generated, options, generator)
-        spread = float(generated.std())  # a collapse to one picture shows here first
+                generated = rollout(student, batch, noise, exit_step=exit_step, ranks=ranks)
+        loss = critic_loss(critic, batch, generated, options, generator, ranks)
+        spread = ranks.deviation(generated)  # a collapse to one picture shows here first
         return (
             {"critic_loss": float(loss.detach()), "critic_norm": followers["critic"].step(loss, number)}
             | logged
@@ -193,11 +204,12 @@ def train_dmd(
             "average": average,
         },
         step,
-        evaluate=lambda number: evaluate(student.with_weights(average.weights())),
+        evaluate=lambda number: ranks.first_only(evaluate, student.with_weights(average.weights())),
         before=True,
-        better=lambda number: keep(student.with_weights(average.weights()), number),
+        better=lambda number: ranks.first_only(keep, student.with_weights(average.weights()), number),
         identity=identity,
         progress=progress,
+        ranks=ranks,
     )
     return student.with_weights(average.weights()), now
 

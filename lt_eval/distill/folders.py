@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lt_eval.store import storage_error
+from lt_eval import fingerprint
+from lt_eval.store import key_of, storage_error
 
 
 def journal(path: Path) -> list[Any]:
@@ -20,6 +21,12 @@ def journal(path: Path) -> list[Any]:
     if whole != len(data):
         os.truncate(path, whole)
     return [json.loads(line) for line in data[:whole].splitlines()]
+
+
+def of_path(path: Path) -> str:
+    """Return what changes with the contents of a file, or of the files that lie in a folder."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return key_of([(file.name, fingerprint.of_file(file)) for file in files])
 
 
 def note(path: Path, entries: Iterable[object]) -> None:

@@ -61,7 +61,12 @@ class HeldOut:
 
 @torch.no_grad()
 def prepare_held_out(
-    options: TalkerOptions, denoiser: Denoiser, codec: CausalCodec, folder: Path, people: Sequence[int]
+    options: TalkerOptions,
+    denoiser: Denoiser,
+    codec: CausalCodec,
+    folder: Path,
+    people: Sequence[int],
+    audio_weights: Path | None = None,
 ) -> HeldOut:
     """Draw the true clips of some people and encode what a generator is given of them.
 
@@ -71,13 +76,14 @@ def prepare_held_out(
         codec: encodes the portrait, which is the first frame.
         folder: for true clips and boxes; what is there is drawn again.
         people: numbers within `options`.
+        audio_weights: of wav2vec2, where the generator hears with it.
     """
     config = denoiser.config
     windows = [draw(options, person, 0) for person in people]
     frames = latent_frames(options)
     at = denoiser.device
     reference = torch.cat([codec.encode(to_video(window.frames[None, :1]).to(at)) for window in windows])
-    audio = torch.stack([audio_of(config, window.audio, frames) for window in windows])
+    audio = torch.stack([audio_of(config, window.audio, frames, audio_weights) for window in windows])
     shape = (len(people), codec.latent_channels, frames, *reference.shape[3:])
     batch = Batch(torch.zeros(shape, device=at), reference, audio.to(at), tuple(window.prompt for window in windows))
     dialogues = tuple(

@@ -11,6 +11,7 @@ The codec is causal, so the latent of a window's first frame is that of a portra
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_eval.distill.folders import journal, note
+from lt_eval.distill.folders import journal, note, of_path
 from lt_eval.distill.pictures import of_levels
 from lt_eval.distill.talkers import DrawWindows, TalkerOptions, by_processes, drawing
-from lt_eval.generator.audio_windows import create_audio_encoder, latent_features
+from lt_eval.generator.audio_config import AudioConfig
+from lt_eval.generator.audio_windows import AudioEncoder, create_audio_encoder, latent_features
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.timeline import Timeline
 from lt_eval.store import key_of, only_writer, read_json, write_json
@@ -101,11 +103,24 @@ def latent_frames(options: TalkerOptions) -> int:
     return (options.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1
 
 
-def audio_of(config: GeneratorConfig, audio: Audio, frames: int) -> Tensor:
-    """Return the features of a clip's first `frames` latent frames, float32 [F, audio_dim], as the stream hears it."""
-    encoder = create_audio_encoder(config.audio)
+def audio_of(config: GeneratorConfig, audio: Audio, frames: int, weights: Path | None = None) -> Tensor:
+    """Return the features of a clip's first `frames` latent frames, float32 [F, audio_dim], as the stream hears it.
+
+    Args:
+        config: of the generator.
+        audio: the clip's.
+        frames: latent frames.
+        weights: of wav2vec2, where the generator hears with it; seeded without.
+    """
+    encoder = _audio_encoder(config.audio, weights)
     timeline = Timeline(config.fps, config.audio.sample_rate_hz, config.stream.block_frames)
     return latent_features(encoder, audio, 0, range(frames), timeline)
+
+
+@functools.lru_cache(maxsize=2)
+def _audio_encoder(config: AudioConfig, weights: Path | None) -> AudioEncoder:
+    """Return an encoder; wav2vec2 takes longer to read than to hear a clip."""
+    return create_audio_encoder(config, weights=weights)
 
 
 @torch.no_grad()
@@ -118,6 +133,7 @@ def make_material(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     workers: int = 1,
+    audio_weights: Path | None = None,
 ) -> Material:
     """Draw, encode and keep the windows of everybody, or return what is there.
 
@@ -129,6 +145,7 @@ def make_material(
         folder: below which it is kept.
         progress: told (people done, people in all).
         workers: processes that draw. Encoding is done here, on the codec's device.
+        audio_weights: of wav2vec2, where the generator hears with it.
 
     Raises:
         RunBusyError: another process is making it.
@@ -136,10 +153,12 @@ def make_material(
     key = key_of(
         "material-3", drawing(), dataclasses.asdict(options), dataclasses.asdict(config.audio), config.fps, codec_hash
     )
+    if audio_weights is not None:
+        key = key_of(key, of_path(audio_weights))
     home = folder / f"material-{key[:12]}"
     if not (home / "people.json").is_file():
         with only_writer(home):
-            _fill(options, config, codec, home, progress, workers)
+            _fill(options, config, codec, home, progress, workers, audio_weights)
             prompts = [prompt for _, prompt in sorted(journal(home / "done.jsonl"))]
             write_json(home / "people.json", {"prompts": prompts, "codec": codec_hash})
     return Material(
@@ -157,6 +176,7 @@ def _fill(
     home: Path,
     progress: Callable[[int, int], None],
     workers: int,
+    audio_weights: Path | None,
 ) -> None:
     """Write everybody into files of their final size; a person counts once their prompt is in the journal."""
     frames, side = latent_frames(options), options.size // codec.spatial
@@ -176,7 +196,7 @@ def _fill(
         for number, window in enumerate(windows):
             video = of_levels(torch.from_numpy(window.frames[None]).to(device))
             maps["latents"][person, number] = codec.encode(video)[0].cpu().numpy()
-            maps["audio"][person, number] = audio_of(config, window.audio, frames).numpy()
+            maps["audio"][person, number] = audio_of(config, window.audio, frames, audio_weights).numpy()
         for part in maps.values():
             part.flush()
         note(home / "done.jsonl", [(person, windows[0].prompt)])

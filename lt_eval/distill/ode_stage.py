@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first
 from lt_eval.distill.folders import journal, note
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
 from lt_eval.errors import StoreError
 from lt_eval.generator.sampler import Guidance, sample_sequence, shifted_sigmas
@@ -110,6 +112,7 @@ def make_pairs(
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    ranks: Ranks = ALONE,
 ) -> Pairs:
     """Make trajectories, or continue, or return what is there.
 
@@ -123,6 +126,7 @@ def make_pairs(
         seed: of the starting noise, which depends on the trajectory's number.
         identity: hash of teacher, conditions and options; trajectories of another are neither continued nor returned.
         progress: told (done, in all).
+        ranks: processes that share each batch; the teacher is then `sharded`, and the first one writes.
 
     Raises:
         ValueError: the teacher's steps do not meet the student's noise levels.
@@ -133,26 +137,44 @@ def make_pairs(
         raise ValueError(
             f"{options.trajectory_steps} trajectory steps are no multiple of the student's {stream.steps}."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    made_from = folder / "made_from.json"
-    if made_from.is_file() and read_json(made_from) != {"identity": identity, "count": count}:
-        raise StoreError(
-            f"{folder}: holds trajectories of another teacher or of other conditions. Delete that folder to make new "
-            "ones, and ode/ and dmd/ beside it, which came from them."
-        )
-    if not (folder / "pairs.json").is_file():
-        if not made_from.is_file():
-            write_json(made_from, {"identity": identity, "count": count})
-        prompts = _fill(teacher, options, batches, count, folder, seed, progress)
+    if ranks.first_only(_claim, folder, {"identity": identity, "count": count}):
+        prompts = _fill(teacher, options, batches, count, folder, seed, progress, ranks)
         sigmas = (*shifted_sigmas(stream.steps, stream.shift), 0.0)
-        write_json(
-            folder / "pairs.json", {"prompts": prompts, "sigmas": sigmas, "options": dataclasses.asdict(options)}
-        )
+        facts = {"prompts": prompts, "sigmas": sigmas, "options": dataclasses.asdict(options)}
+        ranks.first_only(write_json, folder / "pairs.json", facts)
+    return _read(folder)
+
+
+def known_pairs(folder: Path, count: int, identity: str) -> Pairs | None:
+    """Return finished trajectories of this teacher and these conditions, or None where some are still to be made.
+
+    Raises:
+        StoreError: the folder holds trajectories of another teacher or of other conditions.
+    """
+    return None if _claim(folder, {"identity": identity, "count": count}) else _read(folder)
+
+
+def _read(folder: Path) -> Pairs:
     kept = read_json(folder / "pairs.json")
     states, reference, audio = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("states", "reference", "audio")
     )
     return Pairs(states, reference, audio, tuple(kept["prompts"]), tuple(kept["sigmas"]))
+
+
+def _claim(folder: Path, mine: dict[str, Any]) -> bool:
+    """Say in the folder what its trajectories are made from; return whether any are still to be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made_from = folder / "made_from.json"
+    if made_from.is_file() and read_json(made_from) != mine:
+        raise StoreError(
+            f"{folder}: holds trajectories of another teacher or of other conditions. Delete that folder to make new "
+            "ones, and ode/ and dmd/ beside it, which came from them."
+        )
+    finished = (folder / "pairs.json").is_file()
+    if not finished and not made_from.is_file():
+        write_json(made_from, mine)
+    return not finished
 
 
 def _fill(
@@ -163,6 +185,7 @@ def _fill(
     folder: Path,
     seed: int,
     progress: Callable[[int, int], None],
+    ranks: Ranks,
 ) -> list[str]:
     """Write trajectories into files of their final size, a batch at a time; return the prompts of all.
 
@@ -171,32 +194,42 @@ def _fill(
     """
     every = options.trajectory_steps // teacher.config.stream.steps
     keep = [every * step for step in range(teacher.config.stream.steps)]
-    done: list[str] = [prompt for line in journal(folder / "done.jsonl") for prompt in line]
-    example = batches(0, 1)
-    shapes = {
-        "states": (count, len(keep) + 1, *example.latents.shape[1:]),
-        "reference": (count, *example.reference.shape[1:]),
-        "audio": (count, *example.audio.shape[1:]),
-    }
-    maps = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if done else "w+", np.float16, shape)
-        for name, shape in shapes.items()
-    }
+    done: list[str] = [prompt for line in ranks.first_only(journal, folder / "done.jsonl") for prompt in line]
+    maps = _maps(folder, batches(0, 1), len(keep) + 1, count, new=not done) if ranks.first else {}
     while len(done) < count:
         first = len(done)
         batch = batches(first, min(options.batch, count - first))
         stop = first + len(batch.prompts)
-        noise = [generator_of(seed, "pair", number) for number in range(first, stop)]
-        states = _walk(teacher, options, batch.to(teacher.device), keep, noise)  # [k + 1, B, C, F, h, w]
-        maps["states"][first:stop] = states.transpose(0, 1).cpu().numpy()
-        maps["reference"][first:stop] = batch.reference.cpu().numpy()
-        maps["audio"][first:stop] = batch.audio.cpu().numpy()
-        for part in maps.values():
-            part.flush()
-        note(folder / "done.jsonl", [batch.prompts])
+        own = -(-len(batch.prompts) // ranks.world)  # where they do not divide, the last trajectory is made more often
+        mine = [min(first + ranks.rank * own + place, stop - 1) for place in range(own)]
+        noise = [generator_of(seed, "pair", number) for number in mine]
+        part = batch.part([number - first for number in mine]).to(teacher.device)
+        states = ranks.gathered(_walk(teacher, options, part, keep, noise), dim=1)  # [k + 1, B, C, F, h, w]
+        if ranks.first:
+            maps["states"][first:stop] = states[:, : stop - first].transpose(0, 1).numpy()
+            maps["reference"][first:stop] = batch.reference.cpu().numpy()
+            maps["audio"][first:stop] = batch.audio.cpu().numpy()
+            for each in maps.values():
+                each.flush()
+            note(folder / "done.jsonl", [batch.prompts])
         done += batch.prompts
         progress(stop, count)
     return done
+
+
+def _maps(
+    folder: Path, example: Batch, states: int, count: int, *, new: bool
+) -> dict[str, np.memmap[Any, np.dtype[np.float16]]]:
+    """Return the files of trajectories like an example, of their final size."""
+    shapes = {
+        "states": (count, states, *example.latents.shape[1:]),
+        "reference": (count, *example.reference.shape[1:]),
+        "audio": (count, *example.audio.shape[1:]),
+    }
+    return {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+" if new else "r+", np.float16, shape)
+        for name, shape in shapes.items()
+    }
 
 
 @torch.no_grad()
@@ -262,8 +295,12 @@ def train_ode(
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Denoiser, Progressed]:
-    """Train the student until its held-out loss has converged or the steps are used up; return averaged weights."""
+    """Train the student until its held-out loss has converged or the steps are used up; return averaged weights.
+
+    Of several processes each takes its part of a step, of a student that is `sharded`; the first returns the weights.
+    """
     optimiser = Optimiser(student.parameters(), options.adam, options.loop.steps)
     average = Average(student, options.ema, start=max(1, options.loop.steps // 20))
     pairs = pairs.to(student.device)
@@ -273,21 +310,26 @@ def train_ode(
     def step(number: int) -> dict[str, float]:
         generator = generator_of(seed, "ode", number)
         which = torch.randint(trained, (options.batch,), generator=generator).tolist()
-        states, batch = pairs.batch(which)
+        mine = ranks.part(len(which))
+        states, batch = pairs.batch([which[place] for place in mine])
         blocks = -(-states.shape[3] // student.config.stream.block_frames)
-        index = torch.randint(len(pairs.sigmas) - 1, (len(which), blocks), generator=generator)
+        index = torch.randint(len(pairs.sigmas) - 1, (len(which), blocks), generator=generator)[list(mine)]
         loss = ode_batch_loss(student, states, batch, pairs.sigmas, index.to(states.device))
         norm = optimiser.step(loss, number)
         average.update()
         return {"loss": float(loss.detach()), "norm": norm}
+
+    def measured(shown: Denoiser) -> dict[str, float]:
+        return {"loss": held_out_ode_loss(shown, pairs, held_out)}
 
     now = train(
         folder,
         options.loop,
         {"student": student, "optimiser": optimiser, "average": average},
         step,
-        evaluate=lambda number: {"loss": held_out_ode_loss(student.with_weights(average.weights()), pairs, held_out)},
+        evaluate=lambda number: ranks.first_only(measured, student.with_weights(average.weights())),
         identity=identity,
         progress=progress,
+        ranks=ranks,
     )
     return student.with_weights(average.weights()), now

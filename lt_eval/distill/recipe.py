@@ -10,7 +10,7 @@ rope = "absolute"
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from lt_eval.distill.codec_stage import CodecOptions
 from lt_eval.distill.conditions import CurateOptions
 from lt_eval.distill.dmd_stage import DmdOptions
 from lt_eval.distill.ode_stage import OdeOptions, PairOptions
+from lt_eval.distill.public import Public, check_public
+from lt_eval.distill.ranks import Ranks, check_divides
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.teacher_stage import TeacherOptions
 from lt_eval.distill.training import LoopOptions, OptimiserOptions
@@ -34,13 +36,15 @@ class ConditionOptions:
     """What the student is asked for in training.
 
     Attributes:
-        people: whose portraits and voices.
+        folder: of recorded people, portraits with speech, as `conditions.collection` reads it; empty to draw them.
+        people: whose portraits and voices are drawn.
         damaged_share: share of the portraits that are damaged, as collections hold them.
         curated: whether only what passes curation is used.
         bounds: of curation.
         pairs: trajectories; each has a condition of its own as long as there are enough.
     """
 
+    folder: str = ""
     people: TalkerOptions = field(
         default_factory=lambda: TalkerOptions(first_seed=7_200_000, people=384, held_out=0, windows=1)
     )
@@ -65,6 +69,9 @@ class Recipe:
         codec_weights: file of a codec that was trained before; the codec stage then takes it as it is.
         shared: stage to the --out of another recipe, whose files of that stage are read in place and made by none of
             this one's runs. What continues from them is bound to their contents, not to where they lie.
+        public: published weights that are taken instead of training.
+        recompute: whether teacher, critic and ODE initialisation keep what enters a layer alone and compute the rest
+            again for gradients: large models need the memory more than the time.
         held_out_seconds: length of the clips that choose checkpoints.
         held_out_people: how many of the material's held-out people do so.
     """
@@ -78,6 +85,8 @@ class Recipe:
     codec: CodecOptions = field(default_factory=CodecOptions)
     codec_weights: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
+    public: Public = field(default_factory=Public)
+    recompute: bool = False
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     ode: OdeOptions = field(default_factory=OdeOptions)
@@ -145,6 +154,7 @@ def check(recipe: Recipe) -> None:
         SpecError: names both values.
     """
     config = recipe.config()
+    check_public(config, recipe.public)
     for stage, folder in recipe.shared.items():
         if stage not in SHAREABLE:
             raise SpecError(f"shared.{stage}: no stage that can be shared is called so.{suggestion(stage, SHAREABLE)}")
@@ -201,6 +211,18 @@ def check(recipe: Recipe) -> None:
         )
 
 
+def check_shares(recipe: Recipe, stages: Collection[str], ranks: Ranks) -> None:
+    """Refuse batches that the processes cannot split evenly, of those stages that several work on.
+
+    Raises:
+        SpecError: names batch and processes.
+    """
+    for stage, table in (("teacher", "teacher"), ("ode-init", "ode"), ("dmd", "dmd")):
+        taken = stage in recipe.shared or (stage == "teacher" and recipe.public.teacher.files)
+        if stage in stages and not taken:
+            check_divides(f"{table}.batch", getattr(recipe, table).batch, ranks.world)
+
+
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe of a TOML file.
 
@@ -211,5 +233,15 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as JSON types, for hashes and cards, without the places of what it shares."""
-    return {name: value for name, value in dataclasses.asdict(recipe).items() if name != "shared"}
+    """Return a recipe as JSON types, for hashes and cards, without the places of what it shares.
+
+    What came to recipes later is left out where nothing is made of it, so that earlier folders are still known.
+    """
+    found = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "shared"}
+    if recipe.public == Public():
+        del found["public"]
+    if not recipe.recompute:
+        del found["recompute"]
+    if not recipe.conditions.folder:
+        del found["conditions"]["folder"]
+    return found

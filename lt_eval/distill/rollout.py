@@ -7,6 +7,7 @@ the block. It is run once more, clean and without gradients, to write keys and v
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.generator.conditions import Conditions
 from lt_eval.generator.sampler import (
+    Noise,
     add_noise,
     anchor,
     clean_from_velocity,
@@ -33,6 +36,7 @@ def rollout(
     *,
     exit_step: int | None = None,
     frames: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Return what the student makes of a batch's conditions, float32 [B, C, F, h, w].
 
@@ -43,6 +47,7 @@ def rollout(
         exit_step: the denoising step whose prediction is taken, from 0; gradients flow through this one where they are
             enabled. None takes the last, as in use.
         frames: latent frames; None makes as many as the batch has.
+        ranks: processes of which this one's clips are the batch; one generator draws the noise of all clips.
     """
     stream, model = student.config.stream, student.transformer
     height, width = batch.reference.shape[3:]
@@ -51,19 +56,20 @@ def rollout(
     with torch.no_grad(), student.precision():
         settled = model.prepare(student.conditions(batch)._replace(audio=None))
         plan = schedule(model, stream, batch=len(batch.prompts))
+    noise: Noise = functools.partial(ranks.normal, generator=generators[0]) if len(generators) == 1 else generators
     cache = model.new_cache(stream, batch=len(batch.prompts), height=height, width=width)
     made = []
     for block in range(-(-frames // stream.block_frames)):
         heard = _padded(batch.audio[:, block * stream.block_frames :], stream.block_frames)
         shape = (*batch.reference.shape[:2], stream.block_frames, height, width)
-        x = draw_noise(shape, generators, model.device)
+        x = draw_noise(shape, noise, model.device)
         with torch.no_grad(), student.precision():
             known = model.prepare(settled._replace(audio=heard))
             for step in range(exit_step):
                 x = anchor(x, batch.reference, stream, block)
                 velocity = model.step(x, plan.levels[step], known, cache).float()
                 clean = anchor(clean_from_velocity(x, velocity, plan.sigmas[step]), batch.reference, stream, block)
-                x = add_noise(clean, draw_noise(shape, generators, model.device), plan.sigmas[step + 1])
+                x = add_noise(clean, draw_noise(shape, noise, model.device), plan.sigmas[step + 1])
         x = anchor(x, batch.reference, stream, block)
         sigma = plan.sigmas[exit_step]
         with student.precision():
@@ -76,7 +82,7 @@ def rollout(
         clean = anchor(clean_from_velocity(x, velocity, sigma), batch.reference, stream, block)
         made.append(clean)
         with student.precision():
-            clean_pass(model, cache, known, clean.detach(), plan, generators)
+            clean_pass(model, cache, known, clean.detach(), plan, noise)
     return torch.cat(made, dim=2)[:, :, :frames]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from lt_eval import fingerprint
 from lt_eval.distill.codec_stage import train_codec
 from lt_eval.distill.conditions import (
     Condition,
+    collection,
     curate,
     damaged,
     hook,
@@ -36,14 +38,28 @@ from lt_eval.distill.conditions import (
 )
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
+from lt_eval.distill.folders import of_path
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
-from lt_eval.distill.material import Batch, Material, audio_of, latent_frames, make_material
-from lt_eval.distill.ode_stage import Pairs, make_pairs, train_ode
+from lt_eval.distill.material import Batch, audio_of, latent_frames
+from lt_eval.distill.ode_stage import Pairs, known_pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
-from lt_eval.distill.recipe import ConditionOptions, Recipe, facts
+from lt_eval.distill.placing import (
+    embed,
+    material_of,
+    placed,
+    start_hash,
+    start_of,
+    student_of,
+    teacher_hash,
+    teacher_of,
+    trained_codec,
+)
+from lt_eval.distill.public import load_public, teacher_config
+from lt_eval.distill.ranks import ALONE, CPU, Ranks
+from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
 from lt_eval.distill.talkers import by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
-from lt_eval.distill.training import CPU, Progressed
+from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
@@ -77,6 +93,10 @@ MAKES = {
 """Of each stage, its folder and the file that is there once it has ended."""
 
 
+ALONE_STAGES = ("curate", "codec")
+"""Those that one process carries out, while others wait."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where a recipe is carried out.
@@ -87,6 +107,7 @@ class Workshop:
         progress: told (stage, done, in all, what is new).
         device: on which networks are trained and run.
         workers: processes that draw people.
+        ranks: processes that train together.
     """
 
     recipe: Recipe
@@ -94,6 +115,7 @@ class Workshop:
     progress: Report
     device: torch.device = CPU
     workers: int = 1
+    ranks: Ranks = ALONE
 
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is this one's.
@@ -153,10 +175,13 @@ def run_stage(stage: str, shop: Workshop) -> str:
     }
     if stage not in steps:
         raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
-    with only_writer(shop.out):
-        shop.claim()
+    check_shares(shop.recipe, (stage,), shop.ranks)
+    with only_writer(shop.out) if shop.ranks.first else nullcontext():
+        shop.ranks.first_only(shop.claim)
         if stage in shop.recipe.shared:
             return f"{stage} is that of {shop.made(stage).parent}."
+        if stage in ALONE_STAGES:
+            return shop.ranks.first_only(steps[stage], replace(shop, ranks=ALONE))
         return steps[stage](shop)
 
 
@@ -164,10 +189,12 @@ def run_stage(stage: str, shop: Workshop) -> str:
 
 
 def run_curate(shop: Workshop) -> str:
-    """Draw the portraits of a collection, damage some, and keep what passes."""
+    """Draw the portraits of a collection, damage some, or take recorded ones, and keep what passes."""
     options = shop.recipe.conditions
     found, kept = shop.out / "conditions" / "found", shop.out / "conditions" / "kept"
-    if not (found / "conditions.jsonl").is_file():
+    if options.folder:
+        write_conditions(found, collection(Path(options.folder)))
+    elif not (found / "conditions.jsonl").is_file():
         people = range(options.people.people)
         drawn = by_processes(FindCondition(options, shop.recipe.seed, found), people, shop.workers)
         conditions = {}
@@ -175,13 +202,14 @@ def run_curate(shop: Workshop) -> str:
             conditions[number] = condition
             shop.progress("draw portraits", len(conditions), len(people), "")
         write_conditions(found, [conditions[number] for number in people])
+    known = list(read_conditions(found))
     verdicts = curate(
-        read_conditions(found),
+        known,
         options.bounds,
         kept,
         restore=hook(options.bounds.restore),
         refine=hook(options.bounds.refine),
-        progress=lambda done, what: shop.progress("curate", done, options.people.people, what),
+        progress=lambda done, what: shop.progress("curate", done, len(known), what),
     )
     passed = sum(verdict.kept for verdict in verdicts)
     return f"{passed} of {len(verdicts)} conditions passed; {kept / 'curation.json'} says why others did not."
@@ -221,11 +249,13 @@ class ReadCondition:
 
     Attributes:
         config: of the generator.
-        frames: video frames of speech.
+        frames: video frames of speech: its first ones, and silence where it is shorter.
+        audio: weights of the audio network.
     """
 
     config: GeneratorConfig
     frames: int
+    audio: Path | None = None
 
     def __call__(self, condition: Condition) -> tuple[Frames, Tensor]:
         """Return the portrait, uint8 RGB [size, size, 3], and audio features [F, audio_dim]."""
@@ -237,7 +267,7 @@ class ReadCondition:
             speech = perform(condition.seed, self.frames / config.fps, 16, config.fps).audio
         else:
             raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1)
+        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1, self.audio)
 
 
 @torch.no_grad()
@@ -246,7 +276,7 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     window, device = shop.recipe.material, next(codec.parameters()).device
     references = [torch.empty(0)] * len(conditions)
     sounds = list(references)
-    read = ReadCondition(shop.recipe.config(), window.frames)
+    read = ReadCondition(shop.recipe.config(), window.frames, shop.recipe.public.audio_path)
     for number, (portrait, features) in by_processes(read, conditions, shop.workers):
         references[number] = codec.encode(to_video(portrait[None, None]).to(device))[0].cpu()
         sounds[number] = features
@@ -284,12 +314,14 @@ def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
 
 def _conditions_hash(shop: Workshop) -> str:
     """Return a hash of what trajectories and DMD are conditioned on: another curation is another one."""
+    networks = [Path(path) for path in (shop.recipe.public.audio, shop.recipe.public.text_encoder) if path]
     return key_of(
         drawing(),
         [
             (c.id, fingerprint.of_file(c.portrait), c.prompt, fingerprint.of_file(c.speech), c.seed)
             for c in chosen_conditions(shop)
         ],
+        *map(of_path, networks),
     )
 
 
@@ -306,7 +338,7 @@ def run_codec(shop: Workshop) -> str:
         save_codec(codec, shop.out / "codec" / "codec.safetensors")
         return f"The codec is that of {recipe.codec_weights}."
     if not isinstance(model, MiniCodecConfig):
-        raise SpecError(f"the codec {model.kind!r} is not trained here; give its published weights to the generator.")
+        raise SpecError(f"the codec {model.kind!r} is not trained here; set codec_weights to its published weights.")
     options = replace(recipe.codec, model=model)
     identity = key_of("codec", facts(recipe)["codec"], facts(recipe)["generator"], recipe.seed)
     _, now = train_codec(
@@ -322,47 +354,28 @@ def run_codec(shop: Workshop) -> str:
     return _ended("codec", now)
 
 
-def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
-    """Return the codec of this folder and the hash of its weights."""
-    path = shop.made("codec")
-    codec = create_codec(shop.recipe.config().codec)
-    load_codec(codec, path)
-    return codec.requires_grad_(False).to(shop.device), fingerprint.of_file(path)
-
-
-def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:
-    """Return the teacher's training material, made at the first call."""
-    return make_material(
-        shop.recipe.material,
-        shop.recipe.config(),
-        codec,
-        codec_hash,
-        shop.cache(),
-        lambda done, total: shop.progress("encode", done, total, ""),
-        workers=shop.workers,
-    ).to(shop.device)
-
-
 def run_teacher(shop: Workshop) -> str:
-    """Train the teacher."""
-    recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
+    """Train the teacher, or see that published weights can be one."""
+    recipe = shop.recipe
+    config = teacher_config(recipe.config(), recipe.public)
+    if recipe.public.teacher.files:
+        shop.ranks.first_only(lambda: load_public(config, recipe.public.teacher, bf16=False) and None)
+        return f"The teacher is that of {' with '.join(recipe.public.teacher.files)}."
+    codec, codec_hash = trained_codec(shop)
     material = material_of(shop, codec, codec_hash)
+    embed(shop, material.prompts)
     teacher, now = train_teacher(
-        Denoiser.fresh(recipe.config(), recipe.seed, bf16=recipe.teacher.bf16).to(shop.device),
+        placed(shop, Denoiser.fresh(config, recipe.seed, bf16=recipe.teacher.bf16)),
         recipe.teacher,
         material,
         shop.out / "teacher",
         seed=recipe.seed,
         identity=key_of("teacher", facts(recipe)["teacher"], facts(recipe)["material"], codec_hash, recipe.seed),
         progress=shop.report("teacher"),
+        ranks=shop.ranks,
     )
-    _save(shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
     return _ended("teacher", now)
-
-
-def _denoiser(shop: Workshop, stage: str, *, bf16: bool) -> Denoiser:
-    parts = load_parts(shop.recipe.config(), Sources(transformer=shop.made(stage)))
-    return Denoiser.of_parts(shop.recipe.config(), parts, bf16=bf16).to(shop.device)
 
 
 def run_pairs(shop: Workshop) -> str:
@@ -374,52 +387,68 @@ def run_pairs(shop: Workshop) -> str:
 
 def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
     recipe = shop.recipe
-    pool = functools.cache(lambda: conditions_of(shop, codec))
-    return make_pairs(
-        _denoiser(shop, "teacher", bf16=recipe.teacher.bf16).frozen(),
-        recipe.pairs,
-        lambda first, many: pool().part(range(first, first + many)),
-        recipe.conditions.pairs,
-        shop.home("ode-pairs"),
-        seed=recipe.seed,
-        identity=_pairs_hash(shop),
-        progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
-    )
+    home, identity = shop.home("ode-pairs"), _pairs_hash(shop)
+    embed(shop, [condition.prompt for condition in chosen_conditions(shop)])
+    if shop.ranks.first_only(lambda: known_pairs(home, recipe.conditions.pairs, identity) is None):
+        pool = functools.cache(lambda: conditions_of(shop, codec))
+        make_pairs(
+            teacher_of(shop, bf16=recipe.teacher.bf16).frozen(),
+            recipe.pairs,
+            lambda first, many: pool().part(range(first, first + many)),
+            recipe.conditions.pairs,
+            home,
+            seed=recipe.seed,
+            identity=identity,
+            progress=lambda done, total: shop.progress("ode-pairs", done, total, ""),
+            ranks=shop.ranks,
+        )
+    found = known_pairs(home, recipe.conditions.pairs, identity)
+    assert found is not None
+    return found
 
 
 def _pairs_hash(shop: Workshop) -> str:
-    teacher = fingerprint.of_file(shop.made("teacher"))
-    return key_of("pairs", facts(shop.recipe)["pairs"], teacher, _conditions_hash(shop), shop.recipe.seed)
+    return key_of("pairs", facts(shop.recipe)["pairs"], teacher_hash(shop), _conditions_hash(shop), shop.recipe.seed)
 
 
 def run_ode(shop: Workshop) -> str:
     """Initialise the student."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
     shop.made("ode-pairs")
+    pairs = _pairs(shop, codec)
     student, now = train_ode(
-        _denoiser(shop, "teacher", bf16=recipe.ode.bf16),
+        start_of(shop, bf16=recipe.ode.bf16),
         recipe.ode,
-        _pairs(shop, codec),
+        pairs,
         shop.out / "ode",
         seed=recipe.seed,
-        identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop)),
+        identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop), *start_hash(shop)),
         progress=shop.report("ode-init"),
+        ranks=shop.ranks,
     )
-    _save(shop, student, codec, "ode", "student.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, student, codec, "ode", "student.safetensors", torch.float32)
     return _ended("ode-init", now)
 
 
 def run_dmd(shop: Workshop) -> str:
     """Distil on policy, keep the best student, and write the bundle."""
     recipe, (codec, codec_hash) = shop.recipe, trained_codec(shop)
-    student = _denoiser(shop, "ode-init", bf16=recipe.dmd.bf16)
-    teacher = _denoiser(shop, "teacher", bf16=recipe.dmd.bf16).frozen()
+    student = student_of(shop, bf16=recipe.dmd.bf16)
+    teacher = teacher_of(shop, bf16=recipe.dmd.bf16).frozen()
+    embed(shop, [condition.prompt for condition in chosen_conditions(shop)])
     material = recipe.material
     people = range(material.trained, material.trained + min(recipe.held_out_people, material.held_out))
-    watched = prepare_held_out(
-        longer(material, recipe.held_out_seconds), student, codec, shop.out / "dmd" / "true", list(people)
-    )
     folder = shop.out / "dmd"
+    watch = functools.cache(
+        lambda: prepare_held_out(
+            longer(material, recipe.held_out_seconds),
+            student,
+            codec,
+            folder / "true",
+            list(people),
+            recipe.public.audio_path,
+        )
+    )  # by the process that measures
 
     def keep(best: Denoiser, step: int) -> None:
         _save(shop, best, codec, "dmd", "student.safetensors", torch.float32)
@@ -427,11 +456,11 @@ def run_dmd(shop: Workshop) -> str:
     _, now = train_dmd(
         student,
         teacher,
-        _denoiser(shop, "teacher", bf16=recipe.dmd.bf16),
+        start_of(shop, bf16=recipe.dmd.bf16),
         recipe.dmd,
         random_batches(conditions_of(shop, codec), recipe.dmd.batch, recipe.seed),
         folder,
-        evaluate=lambda model: measure_student(model, codec, watched, folder / "made", seed=recipe.seed),
+        evaluate=lambda model: measure_student(model, codec, watch(), folder / "made", seed=recipe.seed),
         keep=keep,
         seed=recipe.seed,
         identity=key_of(
@@ -440,9 +469,17 @@ def run_dmd(shop: Workshop) -> str:
             codec_hash,
             _pairs_hash(shop),
             fingerprint.of_file(shop.made("ode-init")),
+            *start_hash(shop),
         ),
         progress=shop.report("dmd"),
+        ranks=shop.ranks,
     )
+    return shop.ranks.first_only(_bundle, shop, now)
+
+
+def _bundle(shop: Workshop, now: Progressed) -> str:
+    """Write what DMD came to as a bundle."""
+    recipe, folder = shop.recipe, shop.out / "dmd"
     best = min(now.held_out, key=lambda pair: pair[1])
     final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
     card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}

@@ -13,6 +13,7 @@ from torch import Tensor
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first, dropped
 from lt_eval.distill.material import Batch, Material
+from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
 
 
@@ -45,21 +46,24 @@ class TeacherOptions:
     bf16: bool = True
 
 
-def teacher_loss(model: Denoiser, batch: Batch, options: TeacherOptions, generator: torch.Generator) -> Tensor:
+def teacher_loss(
+    model: Denoiser, batch: Batch, options: TeacherOptions, generator: torch.Generator, ranks: Ranks = ALONE
+) -> Tensor:
     """Return the flow loss of one batch at random noise levels, one a clip, with conditions dropped at random."""
     size, frames = batch.latents.shape[0], batch.latents.shape[2]
-    at = generator.device
-    chance = torch.rand(size, generator=generator, device=at)
+    chance = ranks.uniform((size,), generator)
     both = chance < options.drop_both
     text = both | ((chance >= options.drop_both) & (chance < options.drop_both + options.drop_text))
     audio = both | (chance > 1 - options.drop_audio)
-    sigma = losses.warp(torch.rand(size, 1, generator=generator, device=at), options.shift)
-    return flow_loss_at(model, dropped(batch, text, audio), sigma.expand(size, frames), generator)
+    sigma = losses.warp(ranks.uniform((size, 1), generator), options.shift)
+    return flow_loss_at(model, dropped(batch, text, audio), sigma.expand(size, frames), generator, ranks)
 
 
-def flow_loss_at(model: Denoiser, batch: Batch, sigma: Tensor, generator: torch.Generator) -> Tensor:
+def flow_loss_at(
+    model: Denoiser, batch: Batch, sigma: Tensor, generator: torch.Generator, ranks: Ranks = ALONE
+) -> Tensor:
     """Return the flow loss of a batch at noise levels [B, F]."""
-    noise = torch.randn(batch.latents.shape, generator=generator, device=generator.device)
+    noise = ranks.normal(batch.latents.shape, generator)
     noisy = losses.add_noise(batch.latents, noise, sigma)
     velocity = model.velocity(noisy, sigma, model.conditions(batch))
     return losses.flow_loss(velocity, batch.latents, noise, after_first(sigma))
@@ -86,24 +90,33 @@ def train_teacher(
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Denoiser, Progressed]:
-    """Train the teacher, or continue; return it with averaged weights."""
+    """Train the teacher, or continue; return it with averaged weights.
+
+    Of several processes each takes its part of a step, of a model that is `sharded`; the first returns the weights.
+    """
     optimiser = Optimiser(model.parameters(), options.adam, options.loop.steps)
     average = Average(model, options.ema, start=options.loop.steps // 10)
 
     def step(number: int) -> dict[str, float]:
-        batch = material.random(options.batch, np.random.Generator(np.random.PCG64([seed, number, 41])))
-        loss = teacher_loss(model, batch, options, generator_of(seed, "teacher", number, model.device))
+        drawn = material.random(options.batch, np.random.Generator(np.random.PCG64([seed, number, 41])))
+        generator = generator_of(seed, "teacher", number, model.device)
+        loss = teacher_loss(model, ranks.share(drawn), options, generator, ranks)
         return {"loss": float(loss.detach()), "norm": _followed(optimiser, average, loss, number)}
+
+    def measured(shown: Denoiser) -> dict[str, float]:
+        return {"loss": held_out_loss(shown, material, options.shift)}
 
     now = train(
         folder,
         options.loop,
         {"model": model, "optimiser": optimiser, "average": average},
         step,
-        evaluate=lambda number: {"loss": held_out_loss(model.with_weights(average.weights()), material, options.shift)},
+        evaluate=lambda number: ranks.first_only(measured, model.with_weights(average.weights())),
         identity=identity,
         progress=progress,
+        ranks=ranks,
     )
     return model.with_weights(average.weights()), now
 

@@ -25,12 +25,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from lt_eval.distill.ranks import ALONE, Ranks, cut_as, local, number, whole, whole_tree
 from lt_eval.errors import StoreError
 from lt_eval.store import atomic_write, read_json, write_json
 
 Log = Mapping[str, float]
-
-CPU = torch.device("cpu")
 
 
 class Stateful(Protocol):
@@ -117,7 +116,7 @@ class Optimiser:
         self._adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         limit = self._options.clip_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        norm = number(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         if not math.isfinite(norm):
             return norm
         for group in self._adam.param_groups:
@@ -130,8 +129,15 @@ class Optimiser:
         return self._adam.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Take the moments back."""
-        self._adam.load_state_dict(state_dict)
+        """Take the moments back, whole ones also where the parameters are sharded."""
+        moments = {
+            index: {
+                name: cut_as(value, self._parameters[index]) if value.shape == self._parameters[index].shape else value
+                for name, value in kept.items()
+            }
+            for index, kept in state_dict["state"].items()
+        }
+        self._adam.load_state_dict(state_dict | {"state": moments})
 
 
 class Average:
@@ -152,12 +158,17 @@ class Average:
         if not self._shadow:
             self._shadow = {name: value.clone() for name, value in now.items()}
         else:
-            torch._foreach_lerp_([self._shadow[name] for name in now], list(now.values()), 1 - self._decay)
+            shadow = [local(self._shadow[name]) for name in now]
+            torch._foreach_lerp_(shadow, [local(value) for value in now.values()], 1 - self._decay)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the averaged parameters, or the module's own before the average has begun; buffers are its own."""
-        own = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
-        return own | {name: value.to(own[name].dtype) for name, value in self._shadow.items()}
+        """Return copies of the averaged parameters, or of the module's own before the average has begun.
+
+        Buffers are its own. Of a sharded module every process must ask, and the first gets whole tensors.
+        """
+        own = self._module.state_dict()
+        shown = {name: self._shadow.get(name, value).detach() for name, value in own.items()}
+        return {name: whole(value).to(own[name].dtype, copy=True) for name, value in shown.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average and how many updates it has seen."""
@@ -165,9 +176,11 @@ class Average:
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Take both back."""
-        at = {name: parameter.device for name, parameter in self._module.named_parameters()}
+        own = dict(self._module.named_parameters())
         self._updates = state_dict["updates"]
-        self._shadow = {name: value.to(at[name]) for name, value in state_dict["shadow"].items()}
+        self._shadow = {
+            name: cut_as(value.to(own[name].device), own[name]) for name, value in state_dict["shadow"].items()
+        }
 
 
 def generator_of(seed: int, stage: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -219,6 +232,7 @@ def train(
     before: bool = False,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    ranks: Ranks = ALONE,
 ) -> Progressed:
     """Run a stage to its end, or continue it.
 
@@ -227,19 +241,20 @@ def train(
         options: of the loop.
         state: everything that `step` changes, by name.
         step: does step n, counted from 0, and returns what is logged of it.
-        evaluate: measures after n steps, without changing anything.
+        evaluate: measures after n steps, without changing anything; returns the same in every process.
         criterion: key of `evaluate`'s result that is held out for convergence; lower is better.
         better: called after n steps when the criterion was the lowest so far, to keep those weights.
         before: whether `evaluate` is also asked before the first step.
         identity: hash of the recipe; a folder of another is not continued.
         progress: told (done, in all, what is new).
+        ranks: the processes that train together. What is logged is their mean; the first writes.
 
     Raises:
         StoreError: the folder belongs to another recipe, is damaged, or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    now = _resume(folder, state, identity)
-    log = _LogFile(folder / "log.jsonl", now.step)
+    now = _resume(folder, state, identity, ranks)
+    log = _LogFile(folder / "log.jsonl", now.step, writes=ranks.first)
     values: Log = {}
 
     def hold_out() -> None:
@@ -258,7 +273,7 @@ def train(
     while not now.reason:
         mark = time.perf_counter()
         if now.step < options.steps:
-            values = step(now.step)
+            values = ranks.mean(step(now.step))
             now.step += 1
             if now.step % options.log_every == 0 or now.step == 1:
                 log.write({"step": now.step, **values})
@@ -271,10 +286,11 @@ def train(
         now.seconds += time.perf_counter() - mark
         if now.reason or now.step % options.checkpoint_every == 0:
             log.sync()
-            _save(folder / "state.pt", state, now, identity)
+            _save(folder / "state.pt", state, now, identity, ranks)
         what = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
         progress(now.step, options.steps, what)
-    write_json(folder / "done.json", {"steps": now.step, "reason": now.reason, "seconds": round(now.seconds, 1)})
+    if ranks.first:
+        write_json(folder / "done.json", {"steps": now.step, "reason": now.reason, "seconds": round(now.seconds, 1)})
     return now
 
 
@@ -282,18 +298,21 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _save(path: Path, state: Mapping[str, Stateful], now: Progressed, identity: str) -> None:
-    parts = {name: part.state_dict() for name, part in state.items()}
+def _save(path: Path, state: Mapping[str, Stateful], now: Progressed, identity: str, ranks: Ranks) -> None:
+    parts = {name: whole_tree(part.state_dict()) for name, part in state.items()}
+    if not ranks.first:
+        return
     with atomic_write(path, "wb") as file:
         torch.save({"identity": identity, "now": vars(now), "state": parts}, file)
 
 
-def _resume(folder: Path, state: Mapping[str, Stateful], identity: str) -> Progressed:
+def _resume(folder: Path, state: Mapping[str, Stateful], identity: str, ranks: Ranks) -> Progressed:
     path = folder / "state.pt"
     if not path.is_file():
         return Progressed()
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        # of a mapped file a process reads only what it keeps
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=ranks.world > 1)
     except Exception as cause:
         raise StoreError(
             f"{path}: not a checkpoint of this program ({cause}). Delete the folder to start again."
@@ -304,7 +323,11 @@ def _resume(folder: Path, state: Mapping[str, Stateful], identity: str) -> Progr
             "another --out, or delete that folder to start again."
         )
     for name, part in state.items():
-        part.load_state_dict(saved["state"][name])
+        kept = saved["state"][name]
+        if isinstance(part, nn.Module):
+            own = part.state_dict()
+            kept = {key: cut_as(value, own[key]) for key, value in kept.items()}
+        part.load_state_dict(kept)
     now = Progressed(**saved["now"])
     now.held_out = [(int(at), float(value)) for at, value in now.held_out]
     return now
@@ -313,19 +336,25 @@ def _resume(folder: Path, state: Mapping[str, Stateful], identity: str) -> Progr
 class _LogFile:
     """Lines of JSON; lines of steps after the checkpoint are taken out when a run continues."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        self._path, self._pending = path, list[str]()
+    def __init__(self, path: Path, step: int, *, writes: bool = True) -> None:
+        self._path, self._writes = path, writes
+        if not writes:
+            return
         kept = [line for line in _lines(path) if line["step"] <= step] if step else []
         with atomic_write(path) as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line; readers see it at once."""
+        if not self._writes:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def sync(self) -> None:
         """Make what was written last beyond a power cut, before a checkpoint says that it is there."""
+        if not self._writes:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 

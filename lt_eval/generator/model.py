@@ -15,6 +15,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lt_eval.errors import SpecError
 from lt_eval.generator.attention import (
@@ -50,6 +51,10 @@ class Block(nn.Module):
         """Return what self-attention gets, [B, F P, D]."""
         shift, scale = (self.modulation[:, :2] + projected[:, :, :2]).chunk(2, dim=2)  # 2 x [B, F, 1, D]
         return torch.addcmul(shift, self.norm1(x), 1 + scale).flatten(1, 2)
+
+    def keys_values(self, x: Tensor, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what self-attention would keep of tokens, each [B, F P, heads, head_dim], and compute nothing else."""
+        return self.self_attn.keys_values(self.modulated_input(x, projected))
 
     def forward(
         self, x: Tensor, projected: Tensor, text_keys: Tensor, text_values: Tensor, layer: int, attend: Attend
@@ -96,11 +101,15 @@ class Transformer(nn.Module):
 
     The same weights run over a whole sequence, bidirectional or block-causal (`forward`), and block by block with a
     cache (`step`, `prefill`).
+
+    Attributes:
+        recompute: whether `forward`, where gradients are wanted, keeps what enters a layer alone and computes the rest
+            again on its way back: a fraction of the memory for a third more time.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_channels, dim, kernel_size=patch, stride=patch)
         self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
@@ -156,7 +165,7 @@ class Transformer(nn.Module):
     def cross_kv(self, text: Tensor) -> CrossKV:
         """Return every layer's keys and values of a prompt [B, L, text_dim]; a session needs them once."""
         embedded = self.text_embedding(text.to(self.dtype))  # [B, L, D]
-        pairs = [block.cross_attn.keys_values(embedded) for block in self._blocks()]
+        pairs = [block.cross_attn.keys_values(embedded) for block in self.each_block()]
         return CrossKV(torch.stack([keys for keys, _ in pairs]), torch.stack([values for _, values in pairs]))
 
     def audio_bias(self, audio: Tensor) -> AudioBias:
@@ -202,7 +211,11 @@ class Transformer(nn.Module):
             attend = bidirectional(torch.arange(frames, device=noisy.device), grid, self.config.head_dim)
         x, level, conditions = self._enter(noisy, timestep, conditions, first=True)
         for layer in range(self.config.layers):
-            x = self._layer(x, layer, level, conditions, attend)
+            if self.recompute and torch.is_grad_enabled():
+                given = (x, layer, level, conditions, attend)
+                x = checkpoint(self._layer, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = self._layer(x, layer, level, conditions, attend)
         return self._leave(x, level, grid)
 
     def step(
@@ -249,15 +262,15 @@ class Transformer(nn.Module):
         last = self.config.layers - 1
         for layer in range(last):
             x = self._layer(x, layer, level, conditions, attend)
-        block = self._blocks()[last]
-        entering = block.modulated_input(self._hear(x, last, conditions), level.projected)  # [B, F P, D]
-        cache.fill(last, *block.self_attn.keys_values(entering))
+        heard = self._hear(x, last, conditions)  # [B, F, P, D]
+        cache.fill(last, *self.each_block()[last].keys_values(heard, level.projected))
 
     def _enter(
         self, noisy: Tensor, timestep: Tensor | Modulation, conditions: Conditions, *, first: bool
     ) -> tuple[Tensor, Modulation, Conditions]:
         """Return tokens [B, F, P, D], the embedded noise level and the prepared conditions."""
-        level = timestep if isinstance(timestep, Modulation) else self.modulation(timestep)
+        # by the class: where parameters are sharded the instance wraps its entry points, and wraps must not nest
+        level = timestep if isinstance(timestep, Modulation) else Transformer.modulation(self, timestep)
         noisy = noisy.to(self.dtype)
         reference = conditions.reference.to(self.dtype).expand_as(noisy)  # [B, C, F, h, w]
         mask = torch.ones_like(noisy[:, :1])  # [B, 1, F, h, w]
@@ -265,13 +278,13 @@ class Transformer(nn.Module):
             mask[:, :, 0] = 0
         patches = self._patches(torch.cat([noisy, reference, mask], dim=1))  # [B, F, P, (2C+1) p q]
         x = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)  # [B, F, P, D]
-        return x, level, self.prepare(conditions)
+        return x, level, Transformer.prepare(self, conditions)
 
     def _layer(self, x: Tensor, layer: int, level: Modulation, conditions: Conditions, attend: Attend) -> Tensor:
         text = conditions.text
         assert isinstance(text, CrossKV)
         x = self._hear(x, layer, conditions)
-        out: Tensor = self._blocks()[layer](x, level.projected, text.keys[layer], text.values[layer], layer, attend)
+        out: Tensor = self.each_block()[layer](x, level.projected, text.keys[layer], text.values[layer], layer, attend)
         return out
 
     def _hear(self, x: Tensor, layer: int, conditions: Conditions) -> Tensor:
@@ -294,7 +307,8 @@ class Transformer(nn.Module):
         cut = torch.unflatten(torch.unflatten(latents, 4, (-1, columns)), 3, (-1, rows))  # [B, K, F, y, p, x, q]
         return cut.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)  # [B, F, y x, K p q]
 
-    def _blocks(self) -> list[Block]:
+    def each_block(self) -> list[Block]:
+        """Return the blocks in order."""
         return cast("list[Block]", list(self.blocks))
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ A noisy latent is x = (1 - sigma) clean + sigma noise; the model predicts the ve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,19 +80,25 @@ def schedule(model: Transformer, stream: StreamConfig, *, batch: int = 1) -> Sch
     return Schedule(sigmas, levels, embed(stream.context_noise))
 
 
-def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+Noise = Sequence[torch.Generator] | Callable[[Sequence[int]], Tensor]
+"""Generators, one an item or one for all; or what returns noise of a shape, where items of other processes share it."""
+
+
+def draw_noise(shape: Sequence[int], generators: Noise, device: torch.device) -> Tensor:
     """Return Gaussian noise [B, ...] float32, each item from its own generator: it does not depend on its neighbours.
 
     One generator for several items draws all at once, faster on a GPU; an item's noise then depends on its place.
 
     Args:
         shape: of all items together.
-        generators: one an item, or one for all.
+        generators: one an item, or one for all; or what draws.
         device: of the result. The generators may live elsewhere: noise drawn on the CPU is the same for every device.
 
     Raises:
         SpecError: the numbers of items and generators differ.
     """
+    if callable(generators):
+        return generators(shape).to(device)
     if len(generators) == 1:
         return torch.randn(tuple(shape), generator=generators[0], device=generators[0].device).to(device)
     if len(generators) != shape[0]:
@@ -155,7 +161,7 @@ def clean_pass(
     conditions: Conditions,
     clean: Tensor,
     plan: Schedule,
-    generators: Sequence[torch.Generator] = (),
+    generators: Noise = (),
 ) -> None:
     """Write the keys and values of a finished block, at the context noise level, and go on to the next block.
 

@@ -333,7 +333,7 @@ def test_a_journal_forgets_a_torn_line_and_goes_on(tmp_path: Path) -> None:
     assert journal(path) == ["one", ["two"], 3]
 
 
-# Several processes -----------------------------------------------------------------------------------------------------
+# Several processes ----------------------------------------------------------------------------------------------------
 
 
 def test_what_several_processes_draw_is_what_one_does(tmp_path: Path) -> None:

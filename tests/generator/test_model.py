@@ -259,3 +259,25 @@ def test_the_papers_stream_reads_nothing_back_and_costs_what_was_counted() -> No
     patches_in_and_out = 2 * n * d * (33 * 4 + 16 * 4)
     assert whole.get_total_flops() == 3 * layer + patches_in_and_out
     assert short.get_total_flops() == 2 * layer + 4 * n * d * d + 2 * n * d * 33 * 4
+
+
+@pytest.mark.parametrize("block_causal", [False, True])
+def test_recomputing_changes_no_gradient(block_causal: bool) -> None:
+    """And it keeps less: of a layer, what enters it."""
+    noisy, level, told = nano.latents(6), torch.full((1, 6), 500.0), nano.conditions(6)
+    gradients, kept = [], []
+    for recompute in (False, True):
+        model, held = nano.model(), set[int]()
+        model.recompute = recompute
+
+        def keep(tensor: torch.Tensor, held: set[int] = held) -> torch.Tensor:
+            held.add(tensor.data_ptr())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(noisy, level, told, block_causal=block_causal).square().mean()
+        torch.autograd.backward(loss)
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        kept.append(len(held))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert kept[1] < kept[0] / 2
