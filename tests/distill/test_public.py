@@ -257,7 +257,7 @@ def test_the_papers_shapes_go_together() -> None:
 def test_memory_holds_the_latest_prompts_alone(encoder: type[Encoder], tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     known = KnownText(tmp_path / "text", 4, "cpu")
-    known.most = 2  # type: ignore[misc]
+    known.most = 2
     first = known(["a"])
     known(["bb", "ccc"])
     assert len(known._held) == 2 and torch.equal(known(["a"]), first) and encoder.asked == ["a", "bb", "ccc"]
