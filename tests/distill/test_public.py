@@ -20,8 +20,9 @@ from lt_eval.distill.conditions import collection, write_picture
 from lt_eval.distill.material import audio_of
 from lt_eval.distill.placing import start_of, teacher_of
 from lt_eval.distill.public import KnownText, Public, Weights, teacher_config
-from lt_eval.distill.recipe import BASES, Recipe, build, facts
-from lt_eval.distill.stages import Workshop, run_stage
+from lt_eval.distill.ranks import Ranks
+from lt_eval.distill.recipe import BASES, Recipe, build, check_shares, facts, read_recipe
+from lt_eval.distill.stages import STAGES, Workshop, run_stage
 from lt_eval.errors import DatasetError, SpecError, StoreError, WeightsError
 from lt_eval.generator.checkpoint import from_public, to_public
 from lt_eval.generator.codec import create_codec
@@ -244,9 +245,8 @@ def test_earlier_folders_still_know_their_recipe() -> None:
 
 def test_the_papers_shapes_go_together() -> None:
     """14 billion parameters of teacher for 1.3 of student: shapes alone, nothing is allocated."""
-    recipe = build(
-        {"base": "livetalk", "public": {"teacher_preset": "teacher", "start": {"files": ["OmniAvatar-1.3B.pt"]}}}
-    )
+    recipe = read_recipe(Path(__file__).parents[2] / "benchmarks" / "distill" / "published" / "livetalk.toml")
+    check_shares(recipe, STAGES, Ranks(0, 64))
     config = teacher_config(recipe.config(), recipe.public)
     with torch.device("meta"):
         sizes = [sum(p.numel() for p in Transformer(each.model).parameters()) for each in (config, recipe.config())]
