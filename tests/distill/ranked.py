@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from lt_eval.distill.ranks import Ranks, joined, local, sharded
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.teacher_stage import TeacherOptions, train_teacher
 from lt_eval.distill.training import LoopOptions, OptimiserOptions
+from lt_eval.generator.networks import seeded_parts
 from lt_eval.store import write_json
 from tests.distill.nano import CONFIG, batch, denoiser
 
@@ -29,8 +31,19 @@ ADAM = OptimiserOptions(1e-3, clip_norm=0.2)
 """Gradients here are larger, so that clipping is at work."""
 
 
+LARGER = replace(CONFIG, model=replace(CONFIG.model, dim=48, layers=3))
+"""The shape of the frozen teacher of DMD, as 14 billion parameters teach 1.3."""
+
+
 def model(seed: int, ranks: Ranks) -> Denoiser:
     return sharded(denoiser(seed) if ranks.first else Denoiser.empty(CONFIG), ranks)
+
+
+def large_teacher(ranks: Ranks) -> Denoiser:
+    made = Denoiser.empty(LARGER)
+    if ranks.first:
+        made = Denoiser.of_parts(LARGER, seeded_parts(LARGER, 7))
+    return sharded(made, ranks).frozen()
 
 
 def run(folder: Path, ranks: Ranks, die_at: int = -1) -> None:
@@ -92,7 +105,7 @@ def distil(folder: Path, ranks: Ranks, die_at: int = -1) -> None:
     write_json(folder / f"rank-{ranks.rank}.json", {"held": held})
     found, _ = train_dmd(
         student,
-        model(1, ranks).frozen(),
+        large_teacher(ranks),
         model(1, ranks),
         DmdOptions(loop, ADAM, ADAM, ratio=2, critic_warmup=1, ema_from=0, ema=0.5, batch=2, bf16=False),
         random_batches(batch(4, frames=6), 2, 0),
