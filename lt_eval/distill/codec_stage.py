@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.pictures import of_levels
-from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares, with_silent
-from lt_eval.distill.ranks import CPU
+from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares
+from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import (
     Average,
@@ -139,8 +140,7 @@ def crops(data: Tensor, options: CodecOptions, step: int, seed: int) -> Crops:
         many *= 2
         first, last = (0, 5) if rng.random() < 0.5 else (last - 5, last)
     trained = data.shape[0] - options.people.held_out
-    weight = torch.from_numpy(face_weight(size, options.face_weight, options.mouth_weight)).float().to(data.device)
-    found, weights = [], []
+    people, places, rows, columns = [], [], [], []
     for _ in range(many):
         person, piece = int(rng.integers(trained)), int(rng.integers(data.shape[1]))
         if rng.random() < options.face_share:
@@ -148,12 +148,21 @@ def crops(data: Tensor, options: CodecOptions, step: int, seed: int) -> Crops:
             left, top = (int(np.clip(at * size - side / 2, 0, size - side)) for at in middle)
         else:
             left, top = (int(rng.integers(size - side + 1)) for _ in range(2))
-        turned = rng.random() < 0.5
-        crop = data[person, piece, first:last, top : top + side, left : left + side]
-        around = weight[top : top + side, left : left + side]
-        found.append(crop.flip(2) if turned else crop)
-        weights.append(around.flip(1) if turned else around)
-    return Crops(of_levels(torch.stack(found)), torch.stack(weights)[:, None, None])
+        people.append(person)
+        places.append(piece)
+        rows.append(np.arange(top, top + side))
+        columns.append(np.arange(left, left + side)[:: -1 if rng.random() < 0.5 else 1])
+    at = [torch.from_numpy(np.array(values)).to(data.device) for values in (people, places, rows, columns)]
+    row, column = at[2][:, :, None], at[3][:, None, :]
+    frames = torch.arange(first, last, device=data.device)[None, :, None, None]
+    found = data[at[0][:, None, None, None], at[1][:, None, None, None], frames, row[:, None], column[:, None]]
+    weight = _weight_on(data.device, size, options.face_weight, options.mouth_weight)
+    return Crops(of_levels(found), weight[row, column][:, None, None])
+
+
+@functools.lru_cache(maxsize=4)
+def _weight_on(device: torch.device, size: int, face: float, mouth: float) -> Tensor:
+    return torch.from_numpy(face_weight(size, face, mouth)).float().to(device)
 
 
 def face_weight(size: int, face: float, mouth: float) -> NDArray[np.float64]:
@@ -242,15 +251,21 @@ def train_codec(
 
     learns_later = [parameter for parameter in codec.encode_net.parameters() if parameter.requires_grad]
 
+    def update(shown: Crops, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
+        loss, logged = codec_loss(codec, shown, options, generator, draws)
+        return {"loss": loss.detach(), **logged, "norm": optimiser.follow(loss)}
+
+    repeated = Repeated(update, ALONE, device)
+
     def step(number: int) -> dict[str, float]:
+        learns = number >= options.encoder_from * options.loop.steps
         for parameter in learns_later:
-            parameter.requires_grad_(number >= options.encoder_from * options.loop.steps)
-        loss, logged = codec_loss(
-            codec, crops(data, options, number, seed), options, generator_of(seed, "codec", number, device)
-        )
-        norm = optimiser.step(loss, number)
+            parameter.requires_grad_(learns)
+        optimiser.begin(number)
+        shown = crops(data, options, number, seed)
+        values = repeated((learns, shown.video.shape), shown, generator_of(seed, "codec", number, device))
         average.update()
-        return {"loss": float(loss.detach()), **logged, "norm": norm}
+        return numbers(values)
 
     def evaluate(number: int) -> dict[str, float]:
         held = average_codec(options, average, seed)
@@ -272,31 +287,30 @@ def train_codec(
 
 
 def linear_codec(data: NDArray[np.uint8], options: CodecOptions, seed: int) -> Principal:
-    """Return the best linear codec of the pieces that are trained on, in its share of the channels."""
-    trained, channels = data[: data.shape[0] - options.people.held_out], options.model.latent_channels
+    """Return the best linear codec of the pieces that are trained on."""
+    trained = data[: data.shape[0] - options.people.held_out]
     found = sampled_squares(trained, options.model, options.principal, seed)
-    linear = max(1, round(options.principal.share * channels))
-    return with_silent(principal(found, linear, options.model.temporal, options.principal, seed), channels)
+    return principal(found, options.model.linear_channels, options.model.temporal, options.principal, seed)
 
 
 def codec_loss(
-    codec: MiniCodec, shown: Crops, options: CodecOptions, generator: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
+    codec: MiniCodec, shown: Crops, options: CodecOptions, generator: torch.Generator, draws: Ranks = ALONE
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one step and its parts."""
     device = shown.video.device
     products = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=options.bf16)
     with products():
         mean, log_variance = (value.float() for value in codec.posterior(shown.video))
-    raw = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator, device=device)
+    raw = mean + (0.5 * log_variance).exp() * draws.normal(mean.shape, generator)
     scale = mean.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-    raw = raw + options.latent_noise * scale * torch.randn(mean.shape, generator=generator, device=device)
+    raw = raw + options.latent_noise * scale * draws.normal(mean.shape, generator)
     with products():
         made = codec.reconstruct(raw)
     terms = reconstruction_terms(made.float(), *shown)
     terms["kl"] = divergence(mean, log_variance)
     weights = {"pixels": 1.0, "squares": options.squares, "edges": options.edges, "changes": options.changes}
     loss = sum(((weights | {"kl": options.kl})[name] * value for name, value in terms.items()), raw.new_zeros(()))
-    return loss, dict(zip(terms, torch.stack([value.detach() for value in terms.values()]).tolist(), strict=True))
+    return loss, {name: value.detach() for name, value in terms.items()}
 
 
 def average_codec(options: CodecOptions, average: Average, seed: int) -> MiniCodec:

@@ -15,7 +15,7 @@ from lt_eval.generator.config import GeneratorConfig
 from lt_eval.generator.model import Transformer
 from lt_eval.generator.networks import Parts
 from lt_eval.generator.sampler import TIMESTEPS, anchor
-from lt_eval.generator.text import PromptTable
+from lt_eval.generator.text import PromptTable, averages
 
 
 class Denoiser(nn.Module):
@@ -81,7 +81,15 @@ class Denoiser(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def read(self, prompts: Sequence[str]) -> Tensor:
+    def in_numbers(self, batch: Batch) -> Batch:
+        """Return a batch on this device whose prompts are tensors, where a table reads them; else as they are."""
+        batch = batch.to(self.device)
+        if self.prompts is None or isinstance(batch.prompts, Tensor):
+            return batch
+        told = averages(batch.prompts, self.prompts.tokens, self.prompts.rows)
+        return batch._replace(prompts=told.to(self.device))
+
+    def read(self, prompts: Sequence[str] | Tensor) -> Tensor:
         """Return tokens [B, L, text_dim].
 
         Raises:
@@ -90,6 +98,7 @@ class Denoiser(nn.Module):
         if self.prompts is None:
             if self.reading is None:
                 raise ValueError("this model has no prompt table: set what reads its prompts.")
+            assert not isinstance(prompts, Tensor)
             return self.reading(prompts).to(self.device)
         tokens: Tensor = self.prompts(prompts)
         return tokens
@@ -139,8 +148,17 @@ def dropped(batch: Batch, text: Tensor, audio: Tensor) -> Batch:
         text: bool [B], true where the prompt goes.
         audio: bool [B], true where the audio goes.
     """
-    prompts = tuple("" if gone else prompt for prompt, gone in zip(batch.prompts, text.tolist(), strict=True))
-    return batch._replace(prompts=prompts, audio=torch.where(audio[:, None, None], 0.0, batch.audio))
+    kept = batch._replace(audio=torch.where(audio[:, None, None], 0.0, batch.audio))
+    if isinstance(batch.prompts, Tensor):
+        return kept._replace(prompts=torch.where(text[:, None, None], 0.0, batch.prompts))
+    told = zip(batch.prompts, text.tolist(), strict=True)
+    return kept._replace(prompts=tuple("" if gone else prompt for prompt, gone in told))
+
+
+def without_words(batch: Batch) -> Sequence[str] | Tensor:
+    """Return as many empty prompts as a batch has."""
+    prompts = batch.prompts
+    return torch.zeros_like(prompts) if isinstance(prompts, Tensor) else [""] * len(prompts)
 
 
 def after_first(like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ critic learns from the clips that the student was just updated with; released co
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first
+from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.material import Batch
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.rollout import rollout
@@ -169,30 +171,36 @@ def train_dmd(
         "critic": Optimiser(critic.parameters(), options.critic, options.loop.steps),
     }
     average = Average(student, options.ema, start=options.student_updates(options.ema_from) + 1)
-    stream = student.config.stream
+
+    def update(exit_step: int, both: bool, batch: Batch, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
+        logged = {}
+        with torch.set_grad_enabled(both):
+            generated = rollout(student, batch, [generator], exit_step=exit_step, ranks=draws)
+        if both:
+            loss = student_loss(teacher, critic, batch, generated, options, generator, draws)
+            logged = {"student_loss": loss.detach(), "student_norm": followers["student"].follow(loss)}
+            generated = generated.detach()
+        loss = critic_loss(critic, batch, generated, options, generator, draws)
+        logged |= {"critic_loss": loss.detach(), "critic_norm": followers["critic"].follow(loss)}
+        return logged | {"generated": generated}
+
+    repeated = {
+        (exit_step, both): Repeated(functools.partial(update, exit_step, both), ranks, student.device)
+        for exit_step in range(student.config.stream.steps)
+        for both in (False, True)
+    }
 
     def step(number: int) -> dict[str, float]:
-        generator = generator_of(seed, "dmd", number, student.device)
-        batch = ranks.share(batches(number)).to(student.device)
-        noise = [generator_of(seed, "dmd noise", number, student.device)]
-        exit_step = int(torch.randint(stream.steps, (), generator=generator_of(seed, "dmd exit", number)))
-        logged = {}
-        if options.updates_student(number):
-            generated = rollout(student, batch, noise, exit_step=exit_step, ranks=ranks)
-            loss = student_loss(teacher, critic, batch, generated, options, generator, ranks)
-            logged = {"student_loss": float(loss.detach()), "student_norm": followers["student"].step(loss, number)}
+        both, generator = options.updates_student(number), generator_of(seed, "dmd", number, student.device)
+        exit_step = int(torch.randint(student.config.stream.steps, (), generator=generator_of(seed, "exit", number)))
+        for follower in followers.values():
+            follower.begin(number)
+        batch = student.in_numbers(ranks.share(batches(number)))
+        values = dict(repeated[exit_step, both]("", batch, generator))
+        spread = ranks.deviation(values.pop("generated"))  # a collapse to one picture shows here first
+        if both:
             average.update()
-            generated = generated.detach()
-        else:
-            with torch.no_grad():
-                generated = rollout(student, batch, noise, exit_step=exit_step, ranks=ranks)
-        loss = critic_loss(critic, batch, generated, options, generator, ranks)
-        spread = ranks.deviation(generated)  # a collapse to one picture shows here first
-        return (
-            {"critic_loss": float(loss.detach()), "critic_norm": followers["critic"].step(loss, number)}
-            | logged
-            | {"spread": spread}
-        )
+        return numbers(values) | {"spread": spread}
 
     now = train(
         folder,

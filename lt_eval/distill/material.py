@@ -42,24 +42,26 @@ class Batch(NamedTuple):
         latents: float32 [B, C, F, h, w].
         reference: float32 [B, C, 1, h, w].
         audio: float32 [B, F, audio_dim].
-        prompts: B of them.
+        prompts: B of them; or their averages, float32 [B, L, rows], see `text.averages`.
     """
 
     latents: Tensor
     reference: Tensor
     audio: Tensor
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] | Tensor
 
     def part(self, which: Sequence[int]) -> Batch:
         """Return some of the clips."""
         chosen = list(which)
-        prompts = tuple(self.prompts[number] for number in chosen)
-        return Batch(self.latents[chosen], self.reference[chosen], self.audio[chosen], prompts)
+        prompts = self.prompts
+        some = prompts[chosen] if isinstance(prompts, Tensor) else tuple(prompts[number] for number in chosen)
+        return Batch(self.latents[chosen], self.reference[chosen], self.audio[chosen], some)
 
     def to(self, device: torch.device) -> Batch:
         """Return the clips on a device."""
         latents, reference, audio = (part.to(device) for part in self[:3])
-        return Batch(latents, reference, audio, self.prompts)
+        prompts = self.prompts.to(device) if isinstance(self.prompts, Tensor) else self.prompts
+        return Batch(latents, reference, audio, prompts)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first
 from lt_eval.distill.folders import journal, note
+from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.material import Batch
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
@@ -254,14 +255,24 @@ def _walk(
     return found.states.float()
 
 
-def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Sequence[float], index: Tensor) -> Tensor:
+class Shown(NamedTuple):
+    """What a step looks at: trajectories [B, k + 1, C, F, h, w], which state each block is given, and conditions."""
+
+    states: Tensor
+    given: Tensor
+    reference: Tensor
+    audio: Tensor
+    prompts: tuple[str, ...] | Tensor
+
+
+def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Tensor, index: Tensor) -> Tensor:
     """Return equation 1 for one batch.
 
     Args:
         student: causal.
         states: [B, k + 1, C, F, h, w].
         batch: their conditions; latents are the ends.
-        sigmas: of the states.
+        sigmas: of the states, float32 [k + 1].
         index: int [B, blocks], which state each block is given; below k.
     """
     frames = states.shape[3]
@@ -270,7 +281,7 @@ def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Sequ
     chosen = torch.gather(
         states, 1, each[:, None, None, :, None, None].expand(-1, 1, states.shape[2], -1, *states.shape[4:])
     )[:, 0]  # [B, C, F, h, w]
-    level = torch.tensor(sigmas, dtype=torch.float32, device=each.device)[each]
+    level = sigmas[each]
     velocity = student.velocity(chosen, level, student.conditions(batch), block_causal=True)
     predicted = losses.clean_of(chosen, velocity, level)
     return losses.ode_loss(predicted, batch.latents, after_first(each))
@@ -283,7 +294,8 @@ def held_out_ode_loss(student: Denoiser, pairs: Pairs, which: Sequence[int]) -> 
     blocks = -(-states.shape[3] // student.config.stream.block_frames)
     levels = range(len(pairs.sigmas) - 1)
     index = [torch.full((len(which), blocks), level, device=states.device) for level in levels]
-    return float(np.mean([float(ode_batch_loss(student, states, batch, pairs.sigmas, each)) for each in index]))
+    sigmas = torch.tensor(pairs.sigmas, dtype=torch.float32, device=states.device)
+    return float(np.mean([float(ode_batch_loss(student, states, batch, sigmas, each)) for each in index]))
 
 
 def train_ode(
@@ -306,6 +318,14 @@ def train_ode(
     pairs = pairs.to(student.device)
     trained = len(pairs) - options.held_out
     held_out = range(trained, len(pairs))
+    sigmas = torch.tensor(pairs.sigmas, dtype=torch.float32, device=student.device)
+
+    def update(shown: Shown, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
+        batch = Batch(shown.states[:, -1], shown.reference, shown.audio, shown.prompts)
+        loss = ode_batch_loss(student, shown.states, batch, sigmas, shown.given)
+        return {"loss": loss.detach(), "norm": optimiser.follow(loss)}
+
+    repeated = Repeated(update, ranks, student.device)
 
     def step(number: int) -> dict[str, float]:
         generator = generator_of(seed, "ode", number)
@@ -314,10 +334,11 @@ def train_ode(
         states, batch = pairs.batch([which[place] for place in mine])
         blocks = -(-states.shape[3] // student.config.stream.block_frames)
         index = torch.randint(len(pairs.sigmas) - 1, (len(which), blocks), generator=generator)[list(mine)]
-        loss = ode_batch_loss(student, states, batch, pairs.sigmas, index.to(states.device))
-        norm = optimiser.step(loss, number)
+        optimiser.begin(number)
+        shown = Shown(states, index.to(states.device), *student.in_numbers(batch)[1:])
+        values = repeated("", shown, generator)
         average.update()
-        return {"loss": float(loss.detach()), "norm": norm}
+        return numbers(values)
 
     def measured(shown: Denoiser) -> dict[str, float]:
         return {"loss": held_out_ode_loss(shown, pairs, held_out)}

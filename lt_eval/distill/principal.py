@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lt_eval.distill.pictures import to_video
 from lt_eval.generator.mini_codec import squares
@@ -35,9 +34,6 @@ class PrincipalOptions:
         face_share: share of them that are drawn about the middle of faces, the others evenly.
         face_spread: standard deviation of their places, in sides of the picture.
         iterations: of the power method.
-        share: of the latent channels that are components. What the encoder adds to one of these reaches the first
-            picture at once, for the worse unless the decoder undoes it; the others are the networks' own, and begin
-            silent.
     """
 
     squares: int = 12_000
@@ -45,7 +41,6 @@ class PrincipalOptions:
     face_spread: float = 0.1
     motion: float = 1.5
     iterations: int = 4
-    share: float = 1.0
 
 
 class Principal(NamedTuple):
@@ -72,13 +67,6 @@ def sampled_squares(data: NDArray[np.uint8], config: MiniCodecConfig, options: P
         frames = np.arange(latent * length - length + 1, latent * length + 1).clip(0)  # the first stands for four
         found[number] = data[person, piece, frames, top : top + side, left : left + side]
     return squares(to_video(found).permute(0, 2, 3, 4, 1), side, length).reshape(count, -1)
-
-
-def with_silent(found: Principal, channels: int) -> Principal:
-    """Return a linear codec with further channels, up to `channels`, that read and write nothing."""
-    further = channels - found.reading.shape[0]
-    reading, writing = F.pad(found.reading, (0, 0, 0, further)), F.pad(found.writing, (0, further))
-    return Principal(found.mean, reading, writing)
 
 
 def emphasised(x: Tensor, frames: int, gain: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first, dropped
+from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.material import Batch, Material
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
@@ -99,11 +100,19 @@ def train_teacher(
     optimiser = Optimiser(model.parameters(), options.adam, options.loop.steps)
     average = Average(model, options.ema, start=options.loop.steps // 10)
 
+    def update(batch: Batch, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
+        loss = teacher_loss(model, batch, options, generator, draws)
+        return {"loss": loss.detach(), "norm": optimiser.follow(loss)}
+
+    repeated = Repeated(update, ranks, model.device)
+
     def step(number: int) -> dict[str, float]:
         drawn = material.random(options.batch, np.random.Generator(np.random.PCG64([seed, number, 41])))
+        optimiser.begin(number)
         generator = generator_of(seed, "teacher", number, model.device)
-        loss = teacher_loss(model, ranks.share(drawn), options, generator, ranks)
-        return {"loss": float(loss.detach()), "norm": _followed(optimiser, average, loss, number)}
+        values = repeated("", model.in_numbers(ranks.share(drawn)), generator)
+        average.update()
+        return numbers(values)
 
     def measured(shown: Denoiser) -> dict[str, float]:
         return {"loss": held_out_loss(shown, material, options.shift)}
@@ -119,9 +128,3 @@ def train_teacher(
         ranks=ranks,
     )
     return model.with_weights(average.weights()), now
-
-
-def _followed(optimiser: Optimiser, average: Average, loss: Tensor, number: int) -> float:
-    norm = optimiser.step(loss, number)
-    average.update()
-    return norm

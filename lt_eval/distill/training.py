@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from lt_eval.distill.ranks import ALONE, Ranks, cut_as, local, number, whole, whole_tree
+from lt_eval.distill.ranks import ALONE, Ranks, cut_as, is_sharded, local, whole, whole_tree
 from lt_eval.errors import StoreError
 from lt_eval.store import atomic_write, read_json, write_json
 
@@ -99,30 +99,51 @@ class Optimiser:
     def __init__(self, parameters: Iterable[nn.Parameter], options: OptimiserOptions, steps: int) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._options, self._steps = options, steps
+        on_gpu = all(parameter.is_cuda for parameter in self._parameters)
+        self._in_graphs = on_gpu and not any(is_sharded(parameter) for parameter in self._parameters)
+        self._rate: float | torch.Tensor = options.learning_rate
+        if self._in_graphs:
+            self._rate = torch.tensor(self._rate, device=self._parameters[0].device)
+        self._how = {"fused": on_gpu, "capturable": self._in_graphs}
         self._adam = torch.optim.AdamW(
             self._parameters,
-            fused=all(parameter.is_cuda for parameter in self._parameters),
-            lr=options.learning_rate,
+            **self._how,
+            lr=self._rate,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
             weight_decay=options.weight_decay,
         )
 
     def step(self, loss: torch.Tensor, step: int) -> float:
-        """Follow the gradient of `loss` once; return the gradient's norm before clipping.
+        """Follow the gradient of `loss` once, as step `step`; return the gradient's norm before clipping.
 
         A norm that is not finite changes nothing and is returned as it is, so that the log shows it.
         """
+        self.begin(step)
+        return float(self.follow(loss))
+
+    def begin(self, step: int) -> None:
+        """Set the rate of step `step`."""
+        rate = self._options.rate(step, self._steps)
+        if isinstance(self._rate, torch.Tensor):
+            self._rate.fill_(rate)
+        for group in self._adam.param_groups:
+            group["lr"] = self._rate if isinstance(self._rate, torch.Tensor) else rate
+
+    def follow(self, loss: torch.Tensor) -> torch.Tensor:
+        """Follow the gradient of `loss` at the rate that was set; return its norm. On one GPU nothing is waited for."""
         self._adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         limit = self._options.clip_norm or math.inf
-        norm = number(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
-        if not math.isfinite(norm):
-            return norm
-        for group in self._adam.param_groups:
-            group["lr"] = self._options.rate(step, self._steps)
-        self._adam.step()
-        return norm
+        norm: Any = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
+        norm = norm.full_tensor() if is_sharded(norm) else norm
+        if self._in_graphs:  # the fused update is left out where this is 1, as gradient scalers have it
+            self._adam.grad_scale, self._adam.found_inf = None, (~norm.isfinite()).float()  # type: ignore[attr-defined]
+            self._adam.step()
+        elif math.isfinite(float(norm)):
+            self._adam.step()
+        found: torch.Tensor = norm
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moments."""
@@ -137,7 +158,8 @@ class Optimiser:
             }
             for index, kept in state_dict["state"].items()
         }
-        self._adam.load_state_dict(state_dict | {"state": moments})
+        groups = [group | self._how for group in state_dict["param_groups"]]
+        self._adam.load_state_dict({"state": moments, "param_groups": groups})
 
 
 class Average:
@@ -147,6 +169,7 @@ class Average:
         self._module, self._decay, self._start = module, decay, start
         self._updates = 0
         self._shadow: dict[str, torch.Tensor] = {}
+        self._followed: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @torch.no_grad()
     def update(self) -> None:
@@ -154,12 +177,14 @@ class Average:
         self._updates += 1
         if self._updates < self._start:
             return
-        now = {name: parameter.detach().float() for name, parameter in self._module.named_parameters()}
         if not self._shadow:
-            self._shadow = {name: value.clone() for name, value in now.items()}
-        else:
-            shadow = [local(self._shadow[name]) for name in now]
-            torch._foreach_lerp_(shadow, [local(value) for value in now.values()], 1 - self._decay)
+            self._shadow = {name: value.detach().float().clone() for name, value in self._module.named_parameters()}
+        elif not self._followed:
+            named = dict(self._module.named_parameters())
+            self._followed = [(local(kept), local(named[name].detach())) for name, kept in self._shadow.items()]
+        if self._followed:
+            kept, now = ([pair[side] for pair in self._followed] for side in (0, 1))
+            torch._foreach_lerp_(kept, [value.float() for value in now], 1 - self._decay)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return copies of the averaged parameters, or of the module's own before the average has begun.
@@ -177,7 +202,7 @@ class Average:
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Take both back."""
         own = dict(self._module.named_parameters())
-        self._updates = state_dict["updates"]
+        self._updates, self._followed = state_dict["updates"], []
         self._shadow = {
             name: cut_as(value.to(own[name].device), own[name]) for name, value in state_dict["shadow"].items()
         }

@@ -186,7 +186,8 @@ class MiniEncoder(nn.Module):
         super().__init__()
         widths, blocks = config.widths[::-1], config.encoder_blocks[::-1]
         self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
-        self.analysis = Conv(3 * config.temporal * config.spatial**2, config.latent_channels, 1, linear=True)
+        self.linear = config.linear_channels
+        self.analysis = Conv(3 * config.temporal * config.spatial**2, self.linear, 1, linear=True)
         self.stem = Conv(3 * config.patch**2, widths[0], linear=True)
         self.stages = nn.ModuleList(
             Stage(FrameBlock(width, config.shift) for _ in range(count))
@@ -197,7 +198,9 @@ class MiniEncoder(nn.Module):
         )
         self.pack = Conv(config.temporal * widths[-1], widths[-1], 1, linear=True)
         self.latent = Stage(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
-        self.head = Conv(widths[-1], 2 * config.latent_channels, ends_branch=True)
+        self.head = Conv(widths[-1], 2 * self.linear, ends_branch=True)
+        if config.frame_channels:
+            self.frame_head = Conv(widths[-1], 2 * config.frame_channels, ends_branch=True)
 
     def forward(self, video: Tensor, walk: Walk) -> Tensor:
         """Return [B, 2C, F, h, w] of [B, 3, T, H, W]."""
@@ -207,11 +210,13 @@ class MiniEncoder(nn.Module):
             x = down(stage(x, walk))
         if walk.cold:  # the first frame stands for four
             x, pixels = self._filled(x), self._filled(pixels)
-        x = self.pack(squares(x, 1, self.temporal))
-        moments: Tensor = _SMALL * self.head(bent(scaled(self.latent(x, walk))))
-        main = self.analysis(squares(pixels, self.spatial, self.temporal))
-        moments = torch.cat([moments[..., : main.shape[4]] + main, moments[..., main.shape[4] :]], 4)
-        return moments.permute(0, 4, 1, 2, 3)
+        together = self.latent(self.pack(squares(x, 1, self.temporal)), walk)
+        mean, spread = (_SMALL * self.head(bent(scaled(together)))).chunk(2, 4)
+        mean = mean + self.analysis(squares(pixels, self.spatial, self.temporal))
+        if not hasattr(self, "frame_head"):
+            return torch.cat([mean, spread], 4).permute(0, 4, 1, 2, 3)
+        own, own_spread = (squares(part, 1, self.temporal) for part in self.frame_head(bent(scaled(x))).chunk(2, 4))
+        return torch.cat([mean, own, spread, own_spread], 4).permute(0, 4, 1, 2, 3)
 
     def _filled(self, x: Tensor) -> Tensor:
         return torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
@@ -225,12 +230,13 @@ class MiniDecoder(nn.Module):
         widths, blocks = config.widths, config.decoder_blocks
         self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
         # the branches begin small, so that untrained frames are nearly grey
-        self.synthesis = Conv(
-            config.latent_channels, 3 * config.temporal * config.spatial**2, 1, ends_branch=True, linear=True
-        )
+        self.linear = config.linear_channels
+        self.synthesis = Conv(self.linear, 3 * config.temporal * config.spatial**2, 1, ends_branch=True, linear=True)
         self.stem = Conv(config.latent_channels, widths[0], linear=True)
         self.latent = Stage(LatentBlock(widths[0]) for _ in range(blocks[0]))
         self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1, linear=True)
+        if config.frame_channels:
+            self.to_frame = Conv(config.frame_channels, 4 * widths[1], linear=True)
         self.up = nn.ModuleList(
             Conv(width, 4 * after, 1, linear=True) for width, after in itertools.pairwise(widths[1:])
         )
@@ -249,8 +255,10 @@ class MiniDecoder(nn.Module):
     def forward(self, latents: Tensor, walk: Walk) -> Tensor:
         """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
         latents = latents.permute(0, 2, 3, 4, 1)
-        first = joined(self.synthesis(latents), self.spatial, self.temporal)
+        first = joined(self.synthesis(latents[..., : self.linear]), self.spatial, self.temporal)
         x = depth_to_time(self.to_frames(self.latent(self.stem(latents), walk)), self.temporal)
+        if hasattr(self, "to_frame"):
+            x = x + depth_to_space(self.to_frame(joined(latents[..., self.linear :], 1, self.temporal)), 2)
         if walk.cold:  # of the first four frames only the last one is shown
             x, first = x[:, self.temporal - 1 :], first[:, self.temporal - 1 :]
         unseen = len(self.stages) - len(self.look)
@@ -331,14 +339,14 @@ class MiniCodec(CausalCodec):
 
         Args:
             mean: [D] of squares of four frames, D = 4 * spatial * spatial * 3, in the order of `squares`.
-            reading: [C, D]; latents of unit variance are expected of it.
+            reading: [C, D], C the linear channels alone; latents of unit variance are expected of it.
             writing: [D, C].
 
         Raises:
             ValueError: the shapes are others.
         """
         analysis, synthesis = self.encode_net.analysis, self.decode_net.synthesis
-        size, channels = synthesis.out_channels, self.latent_channels
+        size, channels = synthesis.out_channels, analysis.out_channels
         if mean.shape != (size,) or reading.shape != (channels, size) or writing.shape != (size, channels):
             raise ValueError(
                 f"a mean of {tuple(mean.shape)}, reading of {tuple(reading.shape)} and writing of "

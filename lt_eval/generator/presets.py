@@ -26,8 +26,8 @@ MINI = GeneratorConfig(
         dim=256,
         layers=6,
         heads=4,
-        ffn_dim=1024,
-        latent_channels=48,
+        ffn_dim=832,
+        latent_channels=96,
         text_dim=64,
         text_tokens=8,
         freq_dim=128,
@@ -40,7 +40,11 @@ MINI = GeneratorConfig(
     # trained on clips of seconds and run for minutes: positions stay where training was
     stream=StreamConfig(rope="relative", timestep_rounding=None),
     codec=MiniCodecConfig(
-        latent_channels=48, widths=(176, 128, 128, 64), decoder_blocks=(3, 1, 1, 1), encoder_blocks=(1, 1, 1, 1)
+        latent_channels=64,
+        frame_channels=8,
+        widths=(176, 128, 128, 64),
+        decoder_blocks=(3, 1, 1, 1),
+        encoder_blocks=(1, 1, 1, 1),
     ),
     # lips close before a sound is heard
     audio=AudioConfig(look_ahead_frames=2),

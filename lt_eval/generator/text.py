@@ -54,14 +54,31 @@ class PromptTable(nn.Module):
         self.rows, self.tokens = rows, tokens
         self.weight = nn.Parameter(torch.randn(rows, width) * 0.5)
 
-    def forward(self, prompts: Sequence[str]) -> Tensor:
-        """Return [B, L, width] for B prompts."""
+    def forward(self, prompts: Sequence[str] | Tensor) -> Tensor:
+        """Return [B, L, width] for B prompts, or for their `averages`, [B, L, rows]."""
+        if isinstance(prompts, Tensor):
+            with torch.autocast(prompts.device.type, enabled=False):
+                return prompts @ self.weight
         runs = [run for prompt in prompts for run in _runs_of_rows(prompt, self.tokens, self.rows)]
         starts = list(itertools.accumulate(map(len, runs), initial=0))[:-1]
         device = self.weight.device
         rows = torch.tensor([row for run in runs for row in run], dtype=torch.int64).to(device)
         means: Tensor = F.embedding_bag(rows, self.weight, torch.tensor(starts).to(device), mode="mean")  # [B L, width]
         return means.reshape(len(prompts), self.tokens, -1)
+
+
+def averages(prompts: Sequence[str], tokens: int, rows: int) -> Tensor:
+    """Return what `PromptTable` averages as a matrix, [B, L, rows] float32 on the CPU: prompts as numbers alone."""
+    return torch.stack([_averages(prompt, tokens, rows) for prompt in prompts])
+
+
+@functools.lru_cache(maxsize=1024)
+def _averages(prompt: str, tokens: int, rows: int) -> Tensor:
+    found = torch.zeros(tokens, rows)
+    for token, run in enumerate(_runs_of_rows(prompt, tokens, rows)):
+        for row in run:
+            found[token, row] += 1 / len(run)
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

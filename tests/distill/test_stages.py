@@ -110,7 +110,7 @@ def material(people: int = 6) -> Material:
     """People who look alike and never move: what a handful of them teaches holds for the others."""
     clips = batch(people, frames=9)
     latents, audio = clips.reference[:1].expand_as(clips.latents)[:, None].half(), clips.audio[:, None].half()
-    return Material(latents, audio, clips.prompts, TalkerOptions(people=people, held_out=2, windows=1))
+    return Material(latents, audio, tuple(clips.prompts), TalkerOptions(people=people, held_out=2, windows=1))
 
 
 def pairs(folder: Path, count: int = 8) -> Pairs:
@@ -236,7 +236,7 @@ def test_each_block_is_given_the_state_that_was_drawn_for_it(tmp_path: Path) -> 
     found = pairs(tmp_path)
     states, clips = found.batch([0, 1])
     index = torch.tensor([[0, 1, 2], [3, 0, 1]])
-    loss = ode_batch_loss(Denoiser.fresh(CONFIG, 0), states, clips, found.sigmas, index)
+    loss = ode_batch_loss(Denoiser.fresh(CONFIG, 0), states, clips, torch.tensor(found.sigmas), index)
     errors = [
         (states[item, index[item, frame // 3], :, frame] - states[item, -1, :, frame]).square().mean()
         for item in range(2)

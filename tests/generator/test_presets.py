@@ -57,7 +57,7 @@ def test_changes_are_laid_over_a_preset() -> None:
         ({"model": {"audio_layers": [6]}}, "must be among the layers 0 to 5"),
         ({"model": {"patch": [2, 2, 2]}}, "it must span 1"),
         ({"model": {"freq_dim": 7}}, "freq_dim is 7"),
-        ({"model": {"latent_channels": 8}}, "model.latent_channels is 8 and codec.latent_channels 48"),
+        ({"model": {"latent_channels": 8}}, "model.latent_channels is 8 and codec.latent_channels 96"),
         ({"audio": {"rows": 4}}, "model.audio_features is 256 and the audio has 128"),
         ({"codec": {"kind": "vae"}}, "No codec is called 'vae'"),
     ],
