@@ -6,7 +6,8 @@
         conditions/kept/         those that passed curation, and curation.json
         codec/ teacher/ ode/ dmd/   log.jsonl, state.pt, done.json, and what came out as safetensors
         pairs/                   trajectories
-        NAME.safetensors         the bundle, for lt-eval generate --set weights=...
+        NAME.safetensors         the bundle, for lt-eval generate --set weights=... ; NAME.md is its card
+        plots.html plots/        what the logs say, as curves
 
 Big intermediate files (drawn pictures, latents) go to the cache folder, keyed by what they were made from.
 """
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from lt_eval import fingerprint
+from lt_eval.distill.card import write_card
 from lt_eval.distill.codec_stage import train_codec
 from lt_eval.distill.conditions import (
     Condition,
@@ -54,6 +56,7 @@ from lt_eval.distill.placing import (
     teacher_of,
     trained_codec,
 )
+from lt_eval.distill.plots import has_log, write_plots
 from lt_eval.distill.public import load_public, teacher_config
 from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
@@ -180,9 +183,11 @@ def run_stage(stage: str, shop: Workshop) -> str:
         shop.ranks.first_only(shop.claim)
         if stage in shop.recipe.shared:
             return f"{stage} is that of {shop.made(stage).parent}."
-        if stage in ALONE_STAGES:
-            return shop.ranks.first_only(steps[stage], replace(shop, ranks=ALONE))
-        return steps[stage](shop)
+        run, alone = steps[stage], replace(shop, ranks=ALONE)
+        said = shop.ranks.first_only(run, alone) if stage in ALONE_STAGES else run(shop)
+        if shop.ranks.first and has_log(shop.out):
+            write_plots(shop.out)
+        return said
 
 
 # Conditions ----------------------------------------------------------------------------------------------------------
@@ -484,6 +489,7 @@ def _bundle(shop: Workshop, now: Progressed) -> str:
     final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
     card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}
     save_bundle(final, shop.out / f"{recipe.name}.safetensors", card=card)
+    write_card(shop.out / f"{recipe.name}.md", recipe, shop.home, shop.device)
     return f"{_ended('dmd', now)} Best at step {best[0]}: {shop.out / f'{recipe.name}.safetensors'}"
 
 
