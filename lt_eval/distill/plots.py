@@ -38,7 +38,7 @@ MOST_POINTS = 300
 """Of one curve; of more, neighbours are averaged."""
 
 _WIDTH, _HEIGHT = 360, 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 350, 10, 146
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 340, 10, 146
 
 _STYLE = """
 .curve text { font: 10.5px system-ui, sans-serif; fill: var(--muted, #59616c); }
