@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lt_eval.distill.recipe import build
+from lt_eval.distill.stages import Workshop
 from lt_eval.errors import SpecError
 from lt_eval.records import Cell, Column, MethodInfo, Summary
 from lt_eval.spec import parse_setting
@@ -116,6 +117,17 @@ def test_rows_that_do_not_share_a_teacher_are_refused(table3: ModuleType, tmp_pa
             (tmp_path / "table3" / f"{name}.toml").write_text(f'paper = "x"\n[set.teacher]\nbatch = {8 + number}\n')
         with pytest.raises(SpecError, match="share one codec and one teacher"):
             table3.read_rows({})
+
+
+def test_a_teacher_of_another_recipe_is_refused(table3: ModuleType, tmp_path: Path) -> None:
+    rows = table3.read_rows({})
+    with pytest.raises(SpecError, match="no recipe was carried out there"):
+        table3.check_teacher(tmp_path, rows)
+    for tables, fits in (({"seed": 3, "ode": {"batch": 3}}, True), ({"teacher": {"batch": 3}}, False)):
+        Workshop(build(tables), tmp_path / str(fits), lambda *_: None).claim()
+    table3.check_teacher(tmp_path / "True", rows)
+    with pytest.raises(SpecError, match="made by another recipe"):
+        table3.check_teacher(tmp_path / "False", rows)
 
 
 def test_a_stage_that_fails_takes_those_that_need_it_with_it(
