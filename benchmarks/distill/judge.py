@@ -15,7 +15,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class Figures:
         clips: how many were measured of each method.
         in_time: clips of the bundle whose sound is off by at most one frame; one without a value is not in time.
         fps: at which a viewer watches.
+        differences: of Sync-C, a method's minus the bundle's on the clips both have a value of: with its 95 % interval.
         on_gpu: whether it was generated on one, which says nothing about two CPU cores.
     """
 
@@ -79,6 +80,7 @@ class Figures:
     clips: int
     in_time: int
     fps: float
+    differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     on_gpu: bool = False
 
     def ratio(self, column: str, method: str, of: str) -> float | None:
@@ -128,10 +130,16 @@ def _judged(what: str, value: float | None, form: str, bound: str, holds: Callab
 
 
 def _above(figures: Figures, other: str, what: str) -> Verdict:
-    """Judge the bundle's Sync-C against another's; where nothing is found of the other, there is nothing above it."""
+    """Judge the bundle's Sync-C against another's: by the paired interval where there is one.
+
+    Where nothing is found of the other, there is nothing that the bundle is not above.
+    """
     own, theirs = figures.values[BUNDLE]["Sync-C"], figures.values[other]["Sync-C"]
-    shown = f"{_number(own)} against {_number(theirs)}"
-    return Verdict(what, shown, "above", None if own is None else theirs is None or own > theirs)
+    shown, met = f"{_number(own)} against {_number(theirs)}", theirs is None or (own is not None and own > theirs)
+    if other in figures.differences:
+        value, low, high = figures.differences[other]
+        shown, met = f"{shown}: {value:+.3g} [{low:+.3g}, {high:+.3g}]", high < 0
+    return Verdict(what, shown, "above, 95 % interval of the pairs included", None if own is None else met)
 
 
 def _number(value: float | None) -> str:
@@ -141,7 +149,9 @@ def _number(value: float | None) -> str:
 # Measuring -----------------------------------------------------------------------------------------------------------
 
 
-def methods_of(bundle: str, teacher: str, recipe: Recipe, people: People, work: Path) -> Mapping[str, Mapping[str, Any]]:
+def methods_of(
+    bundle: str, teacher: str, recipe: Recipe, people: People, work: Path
+) -> Mapping[str, Mapping[str, Any]]:
     """Return the methods of the run; whatever is no generator is made here."""
     config = generator_config(recipe, work / "generator.toml")
     many_steps = {"steps": recipe.pairs.trajectory_steps, "guidance": recipe.pairs.guidance}
@@ -185,8 +195,13 @@ def figures_of(outcome: Outcome, run: Run, fps: float, *, on_gpu: bool) -> Figur
         for column, value in row.values.items()
         if column.split(" (")[0] == "Sync offset"
     ]
+    differences = {
+        one.method: (one.value, one.low, one.high)
+        for one in outcome.summary.differences
+        if (one.baseline, one.column.split(" (")[0]) == (BUNDLE, "Sync-C")
+    }
     clips = len(run.manifest["dataset"]["samples"])
-    return Figures(values, clips, sum(abs(offset) <= IN_TIME_FRAMES for offset in offsets), fps, on_gpu)
+    return Figures(values, clips, sum(abs(offset) <= IN_TIME_FRAMES for offset in offsets), fps, differences, on_gpu)
 
 
 def page(figures: Figures, run: Run, bundle: Path, command: str) -> str:

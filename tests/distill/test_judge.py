@@ -78,6 +78,13 @@ def test_what_was_not_measured_is_not_met(judge: ModuleType) -> None:
     assert all(one.met for one in judge.verdicts(silent))
 
 
+def test_above_means_above_in_pairs_where_there_are_some(judge: ModuleType) -> None:
+    for high, met in ((-0.1, True), (0.1, False)):
+        found = judge.verdicts(replace(figures(judge), differences={judge.OTHER: (-5.5, -6.0, high)}))
+        assert [one.met for one in found] == [True] * 8 + [met, True]
+        assert f"6 against 0.5: -5.5 [-6, {high:+g}]" in found[8].found
+
+
 def test_a_gpus_rate_says_nothing_about_two_cores(judge: ModuleType) -> None:
     assert judge.verdicts(replace(figures(judge), on_gpu=True))[-1].met is None
 
