@@ -30,6 +30,7 @@ def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
         hardware: what the last stage ran on, in words.
     """
     config, stream = recipe.config(), recipe.config().stream
+    shape = "config=CHANGES.toml" if recipe.generator else f"preset={recipe.preset}"
     lines = [
         f"# {recipe.name}",
         "",
@@ -39,10 +40,10 @@ def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
         f"{stream.rope}.",
         "",
         "```sh",
-        f"lt-eval generate --image I --audio A --out clip.mp4 --set preset={recipe.preset} "
-        f"--set weights={recipe.name}.safetensors",
+        f"lt-eval generate --image I --audio A --out clip.mp4 --set {shape} --set weights={recipe.name}.safetensors",
         "```",
         "",
+        *_changes(recipe),
         "Research use, and a system under test for lt-eval: it has only ever seen the people of the procedural talker, "
         "and no photograph. What it makes of one is not to be expected to look like a person.",
         "",
@@ -90,6 +91,13 @@ def hardware_of(description: Mapping[str, Any], device: str) -> str:
     return gpus or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
 
 
+def _changes(recipe: Recipe) -> list[str]:
+    if not recipe.generator:
+        return []
+    told = f'CHANGES.toml holds `preset = "{recipe.preset}"` and the tables below [generator] of the recipe.'
+    return [told, ""]
+
+
 def _data(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
     conditions, found = recipe.conditions, homes.get("curate", Path()) / "kept" / "curation.json"
     passed = "an unknown number"
@@ -101,8 +109,8 @@ def _data(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
     codec = "taken from another run" if recipe.codec_weights else _people(recipe.codec.people)
     return [
         f"- Codec: {codec}.",
-        f"- Teacher: {_people(recipe.material)}, {recipe.material.windows} windows of {recipe.material.frames} frames "
-        "each.",
+        f"- Teacher: {_people(recipe.material)}; windows of each: {recipe.material.windows}, of "
+        f"{recipe.material.frames} frames.",
         f"- Trajectories and distribution matching: {_people(conditions.people)}, {conditions.damaged_share:.0%} of "
         f"the portraits damaged; of these {used}. {conditions.pairs} trajectories of {recipe.pairs.trajectory_steps} "
         f"steps, guidance {recipe.pairs.guidance:g}.",

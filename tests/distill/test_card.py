@@ -46,6 +46,13 @@ def test_what_was_made_elsewhere_is_called_so(tmp_path: Path) -> None:
     assert "all, of which an unknown number would pass curation" in card and "Codec: taken from another run." in card
 
 
+def test_changes_to_the_preset_are_part_of_the_command(tmp_path: Path) -> None:
+    homes = folders(tmp_path)
+    assert "--set preset=mini --set weights=mini.safetensors" in model_card(MINI, homes, "x")
+    changed = model_card(replace(MINI, generator={"stream": {"rope": "absolute"}}), homes, "x")
+    assert "--set config=CHANGES.toml" in changed and 'CHANGES.toml holds `preset = "mini"`' in changed
+
+
 def test_gpus_are_named_only_where_they_were_used() -> None:
     described = {"hardware": {"gpus": ["A", "B"], "cpu": "C", "cores": 2}}
     assert hardware_of(described, "cuda") == "A, B" and hardware_of(described, "cpu") == "C, 2 cores, no GPU"
