@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from lt_eval.distill.recipe import build
-from lt_eval.distill.stages import Workshop
+from lt_eval.distill.stages import Workshop, run_stage
 from lt_eval.errors import SpecError
 from lt_eval.records import Cell, Column, MethodInfo, Summary
 from lt_eval.spec import parse_setting
@@ -215,11 +216,13 @@ def test_a_row_goes_from_nothing_to_a_page(
     monkeypatch.setenv("LT_EVAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", f"{FOLDER.parents[1]}:{FOLDER}")
     (tmp_path / "nano.toml").write_text(RECIPE)
-    to, out = tmp_path / "published", tmp_path / "out"
+    to, out, teacher = tmp_path / "published", tmp_path / "out", tmp_path / "before"
+    for stage in ("codec", "teacher"):
+        run_stage(stage, Workshop(build(tomllib.loads(RECIPE)), teacher, lambda *_: None))
 
     def run(what: str, *words: str) -> int:
-        line = [what, "--out", str(out), "--recipe", str(tmp_path / "nano.toml"), "--device", "cpu", *words]
-        monkeypatch.setattr(sys, "argv", ["table3.py", *line, "--to", str(to)])
+        line = [what, "--out", out, "--recipe", tmp_path / "nano.toml", "--teacher", teacher, "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["table3.py", *map(str, line), *words, "--to", str(to)])
         found: int = table3.main()
         return found
 
