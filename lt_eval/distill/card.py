@@ -1,8 +1,8 @@
-"""The model card of a bundle, from what its distillation left on disk: recipe, data, steps, time, hardware, figures."""
+"""The bundle that a distillation yields, and its card: recipe, data, steps, time, hardware, figures, from the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,12 @@ from lt_eval.distill.plots import KEEPS_BEST, curves_of, kept_step
 from lt_eval.distill.recipe import Recipe
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.training import outcome, read_log
+from lt_eval.generator.networks import Sources, load_parts, save_bundle
 from lt_eval.store import atomic_write, read_json
 
 if TYPE_CHECKING:
-    import torch
+    from lt_eval.distill.stages import Workshop
+    from lt_eval.distill.training import Progressed
 
 TRAINED = {"codec": "codec", "teacher": "teacher", "ode-init": "ode initialisation", "dmd": "distribution matching"}
 """Stages with a log, in order, and what they are called."""
@@ -70,18 +72,18 @@ def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_card(path: Path, recipe: Recipe, home: Callable[[str], Path], device: torch.device) -> None:
-    """Write the card of a distillation that has ended, whole or not at all.
-
-    Args:
-        path: of the file.
-        recipe: that made the bundle.
-        home: stage to its folder.
-        device: of the last stage.
-    """
-    homes = {stage: home(stage) for stage in ("curate", *TRAINED)}
-    with atomic_write(path) as file:
-        file.write(model_card(recipe, homes, hardware_of(provenance.describe(), device.type)))
+def write_bundle(shop: Workshop, now: Progressed) -> str:
+    """Write the best student of DMD as a bundle, and its card beside it; return where it lies, in words."""
+    recipe, folder = shop.recipe, shop.out / "dmd"
+    step, loss = min(now.held_out, key=lambda pair: pair[1])
+    final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
+    told = {"recipe": recipe.name, "dmd_step": str(step), "held_out": f"{loss:.4g}"}
+    path = shop.out / f"{recipe.name}.safetensors"
+    save_bundle(final, path, card=told)
+    homes = {stage: shop.home(stage) for stage in ("curate", *TRAINED)}
+    with atomic_write(shop.out / f"{recipe.name}.md") as file:
+        file.write(model_card(recipe, homes, hardware_of(provenance.describe(), shop.device.type)))
+    return f"Best at step {step}: {path}"
 
 
 def hardware_of(description: Mapping[str, Any], device: str) -> str:

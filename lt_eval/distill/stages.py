@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from lt_eval import fingerprint
-from lt_eval.distill.card import write_card
+from lt_eval.distill.card import write_bundle
 from lt_eval.distill.codec_stage import train_codec
 from lt_eval.distill.conditions import (
     Condition,
@@ -68,7 +68,7 @@ from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
-from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
+from lt_eval.generator.networks import Parts, save_bundle
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
 from lt_eval.media.still import read_image
@@ -479,18 +479,7 @@ def run_dmd(shop: Workshop) -> str:
         progress=shop.report("dmd"),
         ranks=shop.ranks,
     )
-    return shop.ranks.first_only(_bundle, shop, now)
-
-
-def _bundle(shop: Workshop, now: Progressed) -> str:
-    """Write what DMD came to as a bundle."""
-    recipe, folder = shop.recipe, shop.out / "dmd"
-    best = min(now.held_out, key=lambda pair: pair[1])
-    final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
-    card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}
-    save_bundle(final, shop.out / f"{recipe.name}.safetensors", card=card)
-    write_card(shop.out / f"{recipe.name}.md", recipe, shop.home, shop.device)
-    return f"{_ended('dmd', now)} Best at step {best[0]}: {shop.out / f'{recipe.name}.safetensors'}"
+    return f"{_ended('dmd', now)} {shop.ranks.first_only(write_bundle, shop, now)}"
 
 
 def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str, dtype: torch.dtype) -> None:
