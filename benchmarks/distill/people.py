@@ -205,6 +205,6 @@ def value_of(outcome: Outcome, method: str, column: str) -> float | None:
     )
 
 
-def clips_of(folder: Path) -> Mapping[str, str]:
+def clips_of(folder: Path) -> dict[str, str]:
     """Return the table of a method whose clips lie in a folder."""
     return {"clips": str(folder.absolute())}

@@ -108,14 +108,30 @@ def read_rows(base: Mapping[str, Any]) -> list[Row]:
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
             tables = merge(tables, parse_setting(f"{key}={scaled!r}"))
         rows.append(Row(name, row["paper"], tables))
-    if len({_of_the_teacher(build(row.tables)) for row in rows}) > 1:
+    if len({_of_the_teacher(facts(build(row.tables))) for row in rows}) > 1:
         raise SpecError("rows of Table 3 share one codec and one teacher; set neither of them in a row.")
     return rows
 
 
-def _of_the_teacher(recipe: Recipe) -> str:
-    parts = ("preset", "generator", "material", "codec", "codec_weights", "teacher")
-    return key_of(*(facts(recipe)[name] for name in parts))
+def _of_the_teacher(known: Mapping[str, Any]) -> str:
+    parts = ("preset", "generator", "material", "codec", "teacher")
+    return key_of(*(known[name] for name in parts))
+
+
+def check_teacher(folder: Path, rows: Sequence[Row]) -> None:
+    """Refuse a folder whose codec and teacher another recipe has made.
+
+    Raises:
+        SpecError: it holds none, or those of another recipe.
+    """
+    claimed = folder / "recipe.json"
+    if not claimed.is_file():
+        raise SpecError(f"--teacher {folder}: no recipe was carried out there. Give the --out of an lt-eval distill.")
+    if _of_the_teacher(read_json(claimed)) != _of_the_teacher(facts(build(rows[0].tables))):
+        raise SpecError(
+            f"--teacher {folder}: its codec and teacher were made by another recipe than these rows are changes to. "
+            "Give that one as --recipe, with the same --set."
+        )
 
 
 def _keys(recipe: Recipe) -> dict[str, str]:
@@ -291,6 +307,8 @@ def main() -> int:
     given = _parser().parse_args()
     try:
         rows = _rows_of(given)
+        if given.teacher is not None:
+            check_teacher(given.teacher, rows)
         if given.what == "train":
             more = ["--device", given.device, "--workers", str(given.workers)]
             more += ["--threads", str(given.threads)] if given.threads else []
@@ -307,6 +325,9 @@ def main() -> int:
     except LtEvalError as error:
         _say(f"error: {error}")
         return 2
+    except KeyboardInterrupt:
+        _say("interrupted. The same command goes on from here.")
+        return 130
     return 0
 
 

@@ -139,8 +139,9 @@ def _page(runs: Sequence[Run], recipes: Mapping[str, Recipe], reading: str) -> s
         "",
         f"Recipes of {recipe.preset} with {len(runs)} seed{'s' if len(runs) > 1 else ''}, measured on {len(people)} "
         f"drawn people whom no recipe has seen ({people[0]} to {people[-1]}), {recipe.config().stream.steps} steps, "
-        f"streamed; {datetime.now(UTC):%Y-%m-%d}, on {', '.join(hardware['gpus']) or hardware['cpu']}. **The metrics are "
-        f"lt-eval's builtin ones**: compare rows with rows, and no number with the paper's. Cells: {cells}.",
+        f"streamed; {datetime.now(UTC):%Y-%m-%d}, on {', '.join(hardware['gpus']) or hardware['cpu']}. "
+        "**The metrics are lt-eval's builtin ones**: compare rows with rows, and no number with the paper's. "
+        f"Cells: {cells}; (n/N) where a value is of n of N clips.",
         "",
         f"| row | {' | '.join(COLUMNS)} | {' | '.join(f'paper: {column}' for column in COLUMNS)} |",
         "|---" + "|---:" * (2 * len(COLUMNS)) + "|",
@@ -186,15 +187,17 @@ def _recipes(recipes: Mapping[str, Recipe]) -> list[str]:
 
 
 def _cell(summaries: Sequence[Summary], method: str, column: str) -> str:
-    values = values_of(summaries, method, column)
+    cells = [cell for summary in summaries if (cell := cell_of(summary, method, column)) is not None]
+    values = [cell.value for cell in cells if cell.value is not None]
+    n, total = sum(cell.n for cell in cells), sum(cell.total for cell in cells)
+    lacking = f" ({n}/{total})" if n < total else ""
     if not values:
-        return "–"
-    if len(summaries) > 1:
-        return f"{statistics.fmean(values):.4g} ({min(values):.4g} to {max(values):.4g})"
-    cell = cell_of(summaries[0], method, column)
-    assert cell is not None
-    known = cell.low is not None and cell.high is not None
-    return f"{values[0]:.4g}" + (f" [{cell.low:.4g}, {cell.high:.4g}]" if known else "")
+        return f"–{lacking}"
+    if len(values) > 1:
+        return f"{statistics.fmean(values):.4g} ({min(values):.4g} to {max(values):.4g}){lacking}"
+    (low, high), (value,) = (cells[0].low, cells[0].high), values
+    interval = f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None and len(cells) == 1 else ""
+    return f"{value:.4g}{interval}{lacking}"
 
 
 def _number(values: Sequence[float]) -> str:

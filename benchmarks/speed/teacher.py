@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -123,13 +124,14 @@ def report(found: Sequence[Measured], drive: Drive, command: str) -> str:
     gpus = sorted({*teacher.gpus, *student.gpus})
     on = ", ".join(gpus) or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
     own = teacher.settings
+    load = os.getloadavg()[1]
     lines = [
         "# The student against its teacher",
         "",
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {on}; torch {provenance.describe()['versions']['torch']}. "
         f"Preset {own['preset']}, {own['size']}x{own['size']}, {own['dtype']}; {drive.seconds:g} seconds of speech, "
-        f"rounds in turns: {len(teacher.rounds)}; median and extremes. Wall times, on whatever else the machine was "
-        "doing.",
+        f"rounds in turns: {len(teacher.rounds)}; median and extremes. Wall times; load average of the five minutes "
+        f"before the end {load:.1f} on {hardware['cores']} cores.",
         "",
         "| | weights | threads | steps | guidance | frames a second | first frame, s | wall time over video time |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

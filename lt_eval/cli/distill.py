@@ -12,7 +12,9 @@ from lt_eval.cli.base import RESULTS, resumable, say
 
 @resumable
 def distill(
-    stage: Annotated[str, typer.Argument(help="curate, codec, teacher, ode-pairs, ode-init, dmd, or all in order.")],
+    stage: Annotated[
+        str, typer.Argument(help="curate, codec, teacher, ode-pairs, ode-init, dmd, or all in order; plots.")
+    ],
     recipe: Annotated[Path | None, typer.Option(help="A recipe such as benchmarks/distill/mini-cpu.toml.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe: dmd.ratio=5.")
@@ -24,8 +26,9 @@ def distill(
 ) -> None:
     """Make a few-step causal generator from drawn people: conditions, codec, teacher, trajectories, student, DMD.
 
-    Run the same command again to continue after an interruption. Started by torchrun, several processes train together:
-    torchrun --nproc-per-node 8 -m lt_eval distill all --recipe FILE.
+    Run the same command again to continue after an interruption; `plots` draws the logs so far, and trains nothing.
+    Started by torchrun, several processes train together: torchrun --nproc-per-node 8 -m lt_eval distill all --recipe
+    FILE.
     """
     from lt_eval.distill.recipe import build, check_shares
     from lt_eval.spec import merge, parse_setting, read_toml
@@ -43,6 +46,11 @@ def distill(
     from lt_eval.progress import Progress
 
     folder = out or RESULTS / f"distill-{chosen.name}"
+    if stage == "plots":
+        from lt_eval.distill.plots import write_plots
+
+        print(write_plots(folder))
+        return
     stages = STAGES if stage == "all" else (stage,)
     with joined(device) as ranks, Progress() as progress:
         check_shares(chosen, stages, ranks)

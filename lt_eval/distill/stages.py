@@ -6,7 +6,8 @@
         conditions/kept/         those that passed curation, and curation.json
         codec/ teacher/ ode/ dmd/   log.jsonl, state.pt, done.json, and what came out as safetensors
         pairs/                   trajectories
-        NAME.safetensors         the bundle, for lt-eval generate --set weights=...
+        NAME.safetensors         the bundle, for lt-eval generate --set weights=... ; NAME.md is its card
+        plots.html plots/        what the logs say, as curves
 
 Big intermediate files (drawn pictures, latents) go to the cache folder, keyed by what they were made from.
 """
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from lt_eval import fingerprint
+from lt_eval.distill.card import write_bundle
 from lt_eval.distill.codec_stage import train_codec
 from lt_eval.distill.conditions import (
     Condition,
@@ -54,6 +56,7 @@ from lt_eval.distill.placing import (
     teacher_of,
     trained_codec,
 )
+from lt_eval.distill.plots import has_log, write_plots
 from lt_eval.distill.public import load_public, teacher_config
 from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
@@ -65,7 +68,7 @@ from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
-from lt_eval.generator.networks import Parts, Sources, load_parts, save_bundle
+from lt_eval.generator.networks import Parts, save_bundle
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
 from lt_eval.media.still import read_image
@@ -180,9 +183,11 @@ def run_stage(stage: str, shop: Workshop) -> str:
         shop.ranks.first_only(shop.claim)
         if stage in shop.recipe.shared:
             return f"{stage} is that of {shop.made(stage).parent}."
-        if stage in ALONE_STAGES:
-            return shop.ranks.first_only(steps[stage], replace(shop, ranks=ALONE))
-        return steps[stage](shop)
+        run, alone = steps[stage], replace(shop, ranks=ALONE)
+        said = shop.ranks.first_only(run, alone) if stage in ALONE_STAGES else run(shop)
+        if shop.ranks.first and has_log(shop.out):
+            write_plots(shop.out)
+        return said
 
 
 # Conditions ----------------------------------------------------------------------------------------------------------
@@ -474,17 +479,7 @@ def run_dmd(shop: Workshop) -> str:
         progress=shop.report("dmd"),
         ranks=shop.ranks,
     )
-    return shop.ranks.first_only(_bundle, shop, now)
-
-
-def _bundle(shop: Workshop, now: Progressed) -> str:
-    """Write what DMD came to as a bundle."""
-    recipe, folder = shop.recipe, shop.out / "dmd"
-    best = min(now.held_out, key=lambda pair: pair[1])
-    final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
-    card = {"recipe": recipe.name, "dmd_step": str(best[0]), "held_out": f"{best[1]:.4g}"}
-    save_bundle(final, shop.out / f"{recipe.name}.safetensors", card=card)
-    return f"{_ended('dmd', now)} Best at step {best[0]}: {shop.out / f'{recipe.name}.safetensors'}"
+    return f"{_ended('dmd', now)} {shop.ranks.first_only(write_bundle, shop, now)}"
 
 
 def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str, dtype: torch.dtype) -> None:

@@ -1,0 +1,156 @@
+"""The bundle that a distillation yields, and its card: recipe, data, steps, time, hardware, figures, from the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lt_eval import provenance
+from lt_eval.distill.plots import KEEPS_BEST, curves_of, kept_step
+from lt_eval.distill.recipe import Recipe
+from lt_eval.distill.talkers import TalkerOptions
+from lt_eval.distill.training import outcome, read_log
+from lt_eval.generator.networks import Sources, load_parts, save_bundle
+from lt_eval.store import atomic_write, read_json
+
+if TYPE_CHECKING:
+    from lt_eval.distill.stages import Workshop
+    from lt_eval.distill.training import Progressed
+
+TRAINED = {"codec": "codec", "teacher": "teacher", "ode-init": "ode initialisation", "dmd": "distribution matching"}
+"""Stages with a log, in order, and what they are called."""
+
+
+def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        recipe: that made the bundle.
+        homes: stage to its folder, wherever it lies; those of `TRAINED` and "curate". One that is not there is said
+            to be unknown.
+        hardware: what the last stage ran on, in words.
+    """
+    config, stream = recipe.config(), recipe.config().stream
+    shape = "config=CHANGES.toml" if recipe.generator else f"preset={recipe.preset}"
+    lines = [
+        f"# {recipe.name}",
+        "",
+        "A streaming talking-avatar generator of lt-eval, distilled from nothing but drawn people by the recipe "
+        f"`{recipe.name}`: preset {config.name}, {config.size}x{config.size} at {config.fps:g} fps, "
+        f"{stream.steps} steps a block, {stream.sink_blocks} sink and {stream.rolling_blocks} rolling blocks, rope "
+        f"{stream.rope}.",
+        "",
+        "```sh",
+        f"lt-eval generate --image I --audio A --out clip.mp4 --set {shape} --set weights={recipe.name}.safetensors",
+        "```",
+        "",
+        *_changes(recipe),
+        "Research use, and a system under test for lt-eval: it has only ever seen the people of the procedural talker, "
+        "and no photograph. What it makes of one is not to be expected to look like a person.",
+        "",
+        "## Data",
+        "",
+        *_data(recipe, homes),
+        "",
+        "## Training",
+        "",
+        "| stage | steps | seconds | ended because | held out, at the end |",
+        "|---|---:|---:|---|---|",
+        *[_stage(stage, name, homes) for stage, name in TRAINED.items()],
+        "",
+        f"Seconds are of steps and measurements, over all sessions. The last stage ended on {hardware}. Batches: "
+        f"teacher {recipe.teacher.batch}, ODE initialisation {recipe.ode.batch}, distribution matching "
+        f"{recipe.dmd.batch}. Learning rates of distribution matching: student {recipe.dmd.student.learning_rate:g}, "
+        f"critic {recipe.dmd.critic.learning_rate:g}; guidance of the teacher's score "
+        f"{recipe.dmd.teacher_guidance:g} (1 is none). Seed {recipe.seed}.",
+        "",
+        "## Held-out figures",
+        "",
+        *_figures(recipe, homes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_bundle(shop: Workshop, now: Progressed) -> str:
+    """Write the best student of DMD as a bundle, and its card beside it; return where it lies, in words."""
+    recipe, folder = shop.recipe, shop.out / "dmd"
+    step, loss = min(now.held_out, key=lambda pair: pair[1])
+    final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
+    told = {"recipe": recipe.name, "dmd_step": str(step), "held_out": f"{loss:.4g}"}
+    path = shop.out / f"{recipe.name}.safetensors"
+    save_bundle(final, path, card=told)
+    homes = {stage: shop.home(stage) for stage in ("curate", *TRAINED)}
+    with atomic_write(shop.out / f"{recipe.name}.md") as file:
+        file.write(model_card(recipe, homes, hardware_of(provenance.describe(), shop.device.type)))
+    return f"Best at step {step}: {path}"
+
+
+def hardware_of(description: Mapping[str, Any], device: str) -> str:
+    """Return in words the hardware that `provenance.describe` states, the GPUs only where the device is one."""
+    hardware = description["hardware"]
+    gpus = ", ".join(hardware["gpus"]) if device != "cpu" else ""
+    return gpus or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
+
+
+def _changes(recipe: Recipe) -> list[str]:
+    if not recipe.generator:
+        return []
+    told = f'CHANGES.toml holds `preset = "{recipe.preset}"` and the tables below [generator] of the recipe.'
+    return [told, ""]
+
+
+def _data(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
+    conditions, found = recipe.conditions, homes.get("curate", Path()) / "kept" / "curation.json"
+    passed = "an unknown number"
+    if found.is_file():
+        report = read_json(found)
+        passed = f"{report['kept']} of {report['given']}"
+    kept = f"those that pass curation, {passed}"
+    used = kept if conditions.curated else f"all, of which {passed} would pass curation"
+    codec = "taken from another run" if recipe.codec_weights else _people(recipe.codec.people)
+    return [
+        f"- Codec: {codec}.",
+        f"- Teacher: {_people(recipe.material)}; windows of each: {recipe.material.windows}, of "
+        f"{recipe.material.frames} frames.",
+        f"- Trajectories and distribution matching: {_people(conditions.people)}, {conditions.damaged_share:.0%} of "
+        f"the portraits damaged; of these {used}. {conditions.pairs} trajectories of {recipe.pairs.trajectory_steps} "
+        f"steps, guidance {recipe.pairs.guidance:g}.",
+    ]
+
+
+def _people(options: TalkerOptions) -> str:
+    last = options.first_seed + options.people - 1
+    apart = f", the last {options.held_out} held out" if options.held_out else ""
+    return f"{options.people} drawn people, seeds {options.first_seed} to {last}{apart}"
+
+
+def _stage(stage: str, name: str, homes: Mapping[str, Path]) -> str:
+    home = homes.get(stage, Path())
+    done = outcome(home)
+    if done is None:
+        return f"| {name} | unknown | unknown | made elsewhere | |"
+    why = "its held-out loss had converged" if done["reason"] == "converged" else "its steps were done"
+    last = [curve for curve in curves_of(read_log(home)) if curve.measured and curve.name == "loss" and curve.points]
+    loss = f"loss {last[0].points[-1][1]:.4g}" if last and home.name not in KEEPS_BEST else "see below"
+    return f"| {name} | {done['steps']} | {done['seconds']:.0f} | {why} | {loss} |"
+
+
+def _figures(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
+    curves = [curve for curve in curves_of(read_log(homes["dmd"])) if curve.measured]
+    kept = kept_step(curves)
+    at = {curve.name: dict(curve.points) for curve in curves}
+    first = min((step for points in at.values() for step in points), default=None)
+    lines = [
+        f"{min(recipe.held_out_people, recipe.material.held_out)} drawn people on whom nothing was trained, "
+        f"{recipe.held_out_seconds:g} seconds each, lt-eval's builtin metrics. **These people chose the checkpoint** "
+        f"(step {kept:g}, by FVD over Sync-C): the figures flatter it, and none is comparable with a published one.",
+        "",
+        f"| | step {first:g}, before | step {kept:g}, kept |",
+        "|---|---:|---:|",
+    ]
+    for name, points in at.items():
+        if name != "loss":
+            before, after = (f"{points[step]:.4g}" if step in points else "–" for step in (first, kept))
+            lines.append(f"| {name} | {before} | {after} |")
+    return lines
