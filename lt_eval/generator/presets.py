@@ -26,7 +26,7 @@ MINI = GeneratorConfig(
         dim=256,
         layers=6,
         heads=4,
-        ffn_dim=832,
+        ffn_dim=816,
         latent_channels=96,
         text_dim=64,
         text_tokens=8,
@@ -40,7 +40,7 @@ MINI = GeneratorConfig(
     # trained on clips of seconds and run for minutes: positions stay where training was
     stream=StreamConfig(rope="relative", timestep_rounding=None),
     codec=MiniCodecConfig(
-        latent_channels=64,
+        latent_channels=96,
         frame_channels=8,
         widths=(176, 128, 128, 64),
         decoder_blocks=(3, 1, 1, 1),
