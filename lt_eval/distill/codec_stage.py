@@ -39,7 +39,7 @@ from lt_eval.distill.training import (
 )
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
-from lt_eval.generator.codec_files import save_codec
+from lt_eval.generator.codec_files import load_codec, save_codec
 from lt_eval.records import Box
 
 if TYPE_CHECKING:
@@ -225,8 +225,8 @@ def train_codec(
 ) -> tuple[MiniCodec, Progressed]:
     """Train the codec, or continue; return it with averaged weights and statistics set.
 
-    The weights are also written, `codec.safetensors` in `folder`. Pieces are drawn by `workers` processes; on a GPU all
-    of them lie in its memory.
+    The weights are also written in bfloat16, `codec.safetensors` in `folder`, and returned as they are there. Pieces
+    are drawn by `workers` processes; on a GPU all of them lie in its memory.
     """
     from lt_eval.generator.mini_codec import MiniCodec
 
@@ -282,7 +282,8 @@ def train_codec(
     )
     final = average_codec(options, average, seed)
     final.set_statistics(*statistics(final, data, options))
-    save_codec(final, folder / "codec.safetensors")
+    save_codec(final, folder / "codec.safetensors", torch.bfloat16)
+    load_codec(final, folder / "codec.safetensors")
     return final, now
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lt_eval.distill.ranks import Ranks
 
-WARM_CALLS = 3
-"""Calls before a capture: libraries choose their kernels, and optimisers make their state, in these."""
+WARM_CALLS = 1
+"""Calls before a capture: kernels are loaded, and optimisers make their state, in these."""
 
 Step = Callable[[Any, Ranks, torch.Generator], Mapping[str, Tensor]]
 """(inputs, what random numbers are drawn through, generator) to named results.

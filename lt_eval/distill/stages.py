@@ -42,7 +42,7 @@ from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
 from lt_eval.distill.folders import of_path
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
-from lt_eval.distill.material import Batch, audio_of, latent_frames
+from lt_eval.distill.material import Batch, audio_of, latent_frames, rounded
 from lt_eval.distill.ode_stage import Pairs, known_pairs, make_pairs, train_ode
 from lt_eval.distill.pictures import to_video
 from lt_eval.distill.placing import (
@@ -272,7 +272,8 @@ class ReadCondition:
             speech = perform(condition.seed, self.frames / config.fps, 16, config.fps).audio
         else:
             raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        return portrait, audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1, self.audio)
+        features = audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1, self.audio)
+        return portrait, torch.from_numpy(rounded(features.numpy()))
 
 
 @torch.no_grad()
@@ -283,7 +284,8 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     sounds = list(references)
     read = ReadCondition(shop.recipe.config(), window.frames, shop.recipe.public.audio_path)
     for number, (portrait, features) in by_processes(read, conditions, shop.workers):
-        references[number] = codec.encode(to_video(portrait[None, None]).to(device))[0].cpu()
+        latent = codec.encode(to_video(portrait[None, None]).to(device))[0]
+        references[number] = torch.from_numpy(rounded(latent.cpu().numpy()))
         sounds[number] = features
         shop.progress("read conditions", number + 1, len(conditions), "")
     reference = torch.stack(references)
@@ -379,7 +381,7 @@ def run_teacher(shop: Workshop) -> str:
         progress=shop.report("teacher"),
         ranks=shop.ranks,
     )
-    shop.ranks.first_only(_save, shop, teacher, codec, "teacher", "teacher.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, teacher, codec, "teacher", "teacher.safetensors")
     return _ended("teacher", now)
 
 
@@ -431,7 +433,7 @@ def run_ode(shop: Workshop) -> str:
         progress=shop.report("ode-init"),
         ranks=shop.ranks,
     )
-    shop.ranks.first_only(_save, shop, student, codec, "ode", "student.safetensors", torch.float32)
+    shop.ranks.first_only(_save, shop, student, codec, "ode", "student.safetensors")
     return _ended("ode-init", now)
 
 
@@ -456,7 +458,7 @@ def run_dmd(shop: Workshop) -> str:
     )  # by the process that measures
 
     def keep(best: Denoiser, step: int) -> None:
-        _save(shop, best, codec, "dmd", "student.safetensors", torch.float32)
+        _save(shop, best, codec, "dmd", "student.safetensors")
 
     _, now = train_dmd(
         student,
@@ -482,9 +484,10 @@ def run_dmd(shop: Workshop) -> str:
     return f"{_ended('dmd', now)} {shop.ranks.first_only(write_bundle, shop, now)}"
 
 
-def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str, dtype: torch.dtype) -> None:
+def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str) -> None:
+    """Write what a stage came to in bfloat16: what is continued from and measured is what is shipped."""
     parts = Parts(model.transformer, codec, model.prompts)
-    save_bundle(parts, shop.out / stage / name, dtype=dtype, card={"recipe": shop.recipe.name, "stage": stage})
+    save_bundle(parts, shop.out / stage / name, card={"recipe": shop.recipe.name, "stage": stage})
 
 
 def _ended(stage: str, now: Progressed) -> str:

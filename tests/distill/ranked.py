@@ -89,7 +89,7 @@ def run(folder: Path, ranks: Ranks, die_at: int = -1) -> None:
 def material(clips: Batch) -> Material:
     """Return people of one window each, the last two held out."""
     who = TalkerOptions(people=6, held_out=2, windows=1)
-    return Material(clips.latents[:, None].half(), clips.audio[:, None].half(), clips.prompts, who)
+    return Material(clips.latents[:, None].half(), clips.audio[:, None].half(), tuple(clips.prompts), who)
 
 
 def distil(folder: Path, ranks: Ranks, die_at: int = -1) -> None:
