@@ -193,11 +193,11 @@ def reconstruction_terms(made: Tensor, true: Tensor, weight: Tensor) -> dict[str
     for _ in range(2):
         a, near = F.avg_pool2d(a, 2), F.avg_pool2d(near, 2)
         scales.append((a.abs() * near).mean())
-    edges = sum((x_difference(one, dim).abs() * here.narrow(dim, 1, here.shape[dim] - 1)).mean() for dim in (2, 3))
+    across, down = ((x_difference(one, dim).abs() * here.narrow(dim, 1, here.shape[dim] - 1)).mean() for dim in (2, 3))
     return {
         "pixels": torch.stack(scales).mean(),
         "squares": (error.square() * weight).mean(),
-        "edges": torch.as_tensor(edges),
+        "edges": across + down,
         "changes": (x_difference(error, 2).abs() * weight).mean() if made.shape[2] > 1 else error.new_zeros(()),
     }
 

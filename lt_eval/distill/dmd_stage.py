@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lt_eval.distill import losses
-from lt_eval.distill.denoiser import Denoiser, after_first
+from lt_eval.distill.denoiser import Denoiser, after_first, without_words
 from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.material import Batch
 from lt_eval.distill.ranks import ALONE, Ranks
@@ -127,7 +127,7 @@ def teacher_velocity(teacher: Denoiser, noisy: Tensor, sigma: Tensor, batch: Bat
             noisy,
             sigma * TIMESTEPS,
             teacher.conditions(batch),
-            teacher.read([""] * len(batch.prompts)),
+            teacher.read(without_words(batch)),
             Guidance(guidance, guidance),
         )
     return found.float()

@@ -66,7 +66,8 @@ class Recipe:
         material: people that the teacher is trained on; the held-out ones choose checkpoints.
         conditions: of trajectories and DMD.
         codec, teacher, pairs, ode, dmd: the stages.
-        codec_weights: file of a codec that was trained before; the codec stage then takes it as it is.
+        codec_weights: file of a codec that was trained before, which the codec stage then takes as it is; "builtin" is
+            the one that comes with the package.
         shared: stage to the --out of another recipe, whose files of that stage are read in place and made by none of
             this one's runs. What continues from them is bound to their contents, not to where they lie.
         public: published weights that are taken instead of training.

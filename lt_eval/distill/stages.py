@@ -69,6 +69,7 @@ from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.networks import Parts, save_bundle
+from lt_eval.generator.presets import BUNDLED
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
 from lt_eval.media.still import read_image
@@ -341,7 +342,8 @@ def run_codec(shop: Workshop) -> str:
     model = recipe.config().codec
     if recipe.codec_weights:
         codec = create_codec(model)
-        load_codec(codec, Path(recipe.codec_weights))
+        known = recipe.codec_weights == "builtin"
+        load_codec(codec, BUNDLED / f"{recipe.preset}-codec.safetensors" if known else Path(recipe.codec_weights))
         save_codec(codec, shop.out / "codec" / "codec.safetensors")
         return f"The codec is that of {recipe.codec_weights}."
     if not isinstance(model, MiniCodecConfig):

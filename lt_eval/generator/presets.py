@@ -20,6 +20,9 @@ from lt_eval.generator.config import GeneratorConfig, ModelConfig, StreamConfig
 from lt_eval.registry import suggestion
 from lt_eval.spec import read_toml
 
+BUNDLED = Path(__file__).parent / "weights"
+"""What comes with the package: NAME.safetensors of a whole generator, NAME-codec.safetensors of a codec alone."""
+
 MINI = GeneratorConfig(
     name="mini",
     model=ModelConfig(
@@ -51,7 +54,7 @@ MINI = GeneratorConfig(
     size=256,
     fps=25.0,
 )
-"""7.1 M parameters and 5.3 M of the codec, 32 x in space: 192 tokens a block, in real time on two processor cores."""
+"""6.5 M parameters and 5.9 M of the codec, 32 x in space: 192 tokens a block, in real time on two processor cores."""
 
 NANO = GeneratorConfig(
     name="nano",

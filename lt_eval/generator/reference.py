@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_eval import fingerprint
 from lt_eval.errors import ConditionError, SpecError, UsageError, WeightsError
-from lt_eval.generator.presets import configure
+from lt_eval.generator.presets import BUNDLED, configure
 from lt_eval.generator.timeline import Timeline
 from lt_eval.registry import suggestion
 from lt_eval.spec import read_toml
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from lt_eval.generator.turn import Turn
     from lt_eval.records import Audio, Frames
 
-BUNDLED = Path(__file__).parent / "weights"
 """Trained bundles that come with the package, NAME.safetensors for preset NAME."""
 
 

@@ -158,4 +158,5 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(tmp_path: Path) -> 
     ).read_bytes()
     begun, ended = linear(colours()).state_dict(), codec.state_dict()
     for name, same in (("encode_net.analysis", True), ("decode_net.synthesis", True), ("encode_net.pack", False)):
-        assert torch.equal(begun[f"{name}.weight"], ended[f"{name}.weight"]) == same
+        kept = begun[f"{name}.weight"].bfloat16().float()  # as files hold it
+        assert torch.equal(kept, ended[f"{name}.weight"]) == same

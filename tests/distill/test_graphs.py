@@ -8,15 +8,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from lt_eval.distill.codec_stage import CodecOptions, Crops, codec_loss
 from lt_eval.distill.denoiser import Denoiser, dropped, without_words
-from lt_eval.distill.dmd_stage import DmdOptions, student_loss
+from lt_eval.distill.dmd_stage import DmdOptions, critic_loss, student_loss
 from lt_eval.distill.graphs import Repeated, _Buffered, _Captured, _fill, _Noting, numbers
 from lt_eval.distill.material import Batch
+from lt_eval.distill.ode_stage import ode_batch_loss
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.rollout import rollout
 from lt_eval.distill.teacher_stage import TeacherOptions, teacher_loss
 from lt_eval.distill.training import Optimiser, OptimiserOptions, generator_of
+from lt_eval.generator.codec import create_codec
+from lt_eval.generator.codec_config import MiniCodecConfig
+from lt_eval.generator.mini_codec import MiniCodec
 from tests.distill.nano import batch, denoiser
+
+MINI_CODEC = MiniCodecConfig(
+    latent_channels=7, frame_channels=1, widths=(8, 8), decoder_blocks=(1, 1), encoder_blocks=(1, 1), patch=2
+)
 
 
 def losses(model: Denoiser, clips: Batch, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
@@ -40,6 +49,36 @@ def test_a_step_from_buffers_is_the_step_that_draws() -> None:
     again = losses(model, clips, _Buffered(buffers=list(known.buffers)), generator_of(9, "unused", 0))
     for name, value in drawn.items():
         assert torch.equal(noted[name], value) and torch.equal(again[name], value)
+
+
+def test_a_step_takes_nothing_from_the_host_and_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either would end a capture; a processor does not mind, so the ways there are closed."""
+    model, teacher, critic = denoiser(), denoiser(1).frozen(), denoiser(2)
+    clips, generator = model.in_numbers(batch(2, frames=6)), generator_of(0, "s", 0)
+    states = clips.latents[:, None].expand(-1, 5, -1, -1, -1, -1)
+    given, sigmas = torch.zeros(2, 2, dtype=torch.int64), torch.linspace(1, 0, 5)
+    shown = Crops(torch.rand(2, 3, 5, 16, 16), torch.ones(2, 1, 1, 16, 16))
+    codec = create_codec(MINI_CODEC, 0)
+    assert isinstance(codec, MiniCodec)
+
+    def closed(*_: object, **__: object) -> None:
+        raise AssertionError("the host was asked")
+
+    with monkeypatch.context() as patched:
+        for name in ("tensor", "as_tensor", "from_numpy"):
+            patched.setattr(torch, name, closed)
+        for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+            patched.setattr(Tensor, name, closed)
+        teacher_loss(model, clips, TeacherOptions(), generator)
+        ode_batch_loss(model, states, clips, sigmas, given)
+        for exit_step in range(4):
+            made = rollout(model, clips, [generator], exit_step=exit_step)
+            student_loss(teacher, critic, clips, made, DmdOptions(), generator)
+            critic_loss(critic, clips, made.detach(), DmdOptions(), generator)
+        codec_loss(codec, shown, CodecOptions(model=MINI_CODEC), generator)
+    with pytest.raises(AssertionError, match="the host was asked"), monkeypatch.context() as patched:
+        patched.setattr(torch, "tensor", closed)
+        teacher_loss(model, batch(2, frames=6), TeacherOptions(), generator)  # words are looked up
 
 
 def test_prompts_in_numbers_say_what_words_do() -> None:
