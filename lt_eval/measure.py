@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from lt_eval import fingerprint
 from lt_eval.errors import MissingClipError, SampleError, SpecError, UnscorableError, UsageError, reason_of
 from lt_eval.execution import WorkerLost, map_tasks
-from lt_eval.interfaces import ClipMetric, MayBeUnavailable, SetMetric
+from lt_eval.interfaces import ClipMetric, HasFindings, HasFootnotes, MayBeUnavailable, SetMetric
 from lt_eval.paths import faces_sidecar
 from lt_eval.records import Better, Column, Dialogue, Failure, MediaPolicy, Row, Sample, Score
 from lt_eval.registry import create
@@ -75,6 +75,18 @@ def _make(name: str, options: str, offered: str) -> Metric:
 def load_metric(plan: MetricPlan) -> Metric:
     """Return this process's metric object of a plan."""
     return _make(plan.name, plan.options, plan.offered)
+
+
+def metric_notes(plans: Sequence[MetricPlan], rows: Sequence[Row]) -> list[str]:
+    """Return what metrics say of how they measure and of what they found in finished rows."""
+    notes: list[str] = []
+    for plan in plans:
+        metric = load_metric(plan)
+        if isinstance(metric, HasFootnotes):
+            notes.extend(metric.footnotes)
+        if isinstance(metric, HasFindings):
+            notes.extend(metric.findings([row.details for row in rows if row.metric == plan.name and not row.failure]))
+    return notes
 
 
 def is_set_metric(metric: Metric) -> bool:

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from lt_eval.generator.turn import Turn
     from lt_eval.records import Audio, Frames
 
-"""Trained bundles that come with the package, NAME.safetensors for preset NAME."""
-
 
 @dataclass(frozen=True)
 class ReferenceGenerator:

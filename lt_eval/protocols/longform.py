@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lt_eval import provenance
 from lt_eval.bench.host import Host
 from lt_eval.errors import StoreError
-from lt_eval.interfaces import HasFindings, HasFootnotes
-from lt_eval.measure import ClipTask, MetricPlan, load_metric, measure, plan_clip, plan_metric, remaining
+from lt_eval.measure import ClipTask, MetricPlan, measure, metric_notes, plan_clip, plan_metric, remaining
 from lt_eval.protocols.longform_streams import DATASET, Person, Tell, draw_person, stream_person
 from lt_eval.protocols.longform_windows import Window, summarise_windows
 from lt_eval.records import GROUND_TRUTH, MediaPolicy, Row
@@ -77,7 +76,13 @@ def run(spec: LongSpec, out: Path, *, progress: Progress, say: Callable[[str], N
         rows = store.rows()
         wanted = [rows[key] for task in tasks for key in task.keys]
         windows = summarise_windows(
-            spec, people[0].bounds, people[0].fps, plans, wanted, store.features_path, (*notes, *_how(plans, wanted))
+            spec,
+            people[0].bounds,
+            people[0].fps,
+            plans,
+            wanted,
+            store.features_path,
+            (*notes, *metric_notes(plans, wanted)),
         )
         failed = [row for row in (*streamed.values(), *wanted) if row.failure]
         write_result(out, manifest, windows, failed)
@@ -183,17 +188,6 @@ def _notes(spec: LongSpec, loaded: Mapping[str, Loaded], people: Sequence[Person
         for note in one.footnotes:
             by_note.setdefault(note, []).append(method)
     notes += [f"{', '.join(methods)}: {note}" for note, methods in by_note.items()]
-    return tuple(notes)
-
-
-def _how(plans: Sequence[MetricPlan], rows: Sequence[Row]) -> tuple[str, ...]:
-    notes: list[str] = []
-    for plan in plans:
-        metric = load_metric(plan)
-        if isinstance(metric, HasFootnotes):
-            notes.extend(metric.footnotes)
-        if isinstance(metric, HasFindings):
-            notes.extend(metric.findings([row.details for row in rows if row.metric == plan.name and not row.failure]))
     return tuple(notes)
 
 

@@ -16,13 +16,14 @@ from lt_eval import provenance
 from lt_eval.bench.host import Host
 from lt_eval.datasets.folder import match_clips
 from lt_eval.errors import DatasetError, LtEvalError, MissingWeightsError, SpecError, StoreError
-from lt_eval.interfaces import HasFindings, HasFootnotes, HasMethods
+from lt_eval.interfaces import HasFootnotes, HasMethods
 from lt_eval.measure import (
     ClipTask,
     MetricPlan,
     absent_message,
     load_metric,
     measure,
+    metric_notes,
     plan_clip,
     plan_metric,
     remaining,
@@ -318,13 +319,7 @@ def _footnotes(spec: RunSpec, plans: Sequence[MetricPlan], rows: Sequence[Row]) 
     size = f"{media.fit} to {media.size}x{media.size}" if media.size else "own picture size"
     first = "frame 0 left out" if media.skip_first_frame else "frame 0 counted"
     notes = [f"Every clip is read alike: {rate}, {size}, {first}, decoded by {media.decoder}."]
-    for plan in plans:
-        metric = load_metric(plan)
-        if isinstance(metric, HasFootnotes):
-            notes.extend(metric.footnotes)
-        if isinstance(metric, HasFindings):
-            notes.extend(metric.findings([row.details for row in rows if row.metric == plan.name and not row.failure]))
-    return tuple(notes)
+    return (*notes, *metric_notes(plans, rows))
 
 
 def _manifest(
