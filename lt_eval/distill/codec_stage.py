@@ -10,7 +10,6 @@ latents. Nothing of a metric that scores the result is part of it.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -263,7 +262,7 @@ def train_codec(
             parameter.requires_grad_(learns)
         optimiser.begin(number)
         shown = crops(data, options, number, seed)
-        values = repeated((learns, shown.video.shape), shown, generator_of(seed, "codec", number, device))
+        values = repeated(shown, generator_of(seed, "codec", number, device), kind=(learns, shown.video.shape))
         average.update()
         return numbers(values)
 
@@ -365,10 +364,3 @@ def statistics(codec: MiniCodec, data: Tensor, options: CodecOptions) -> tuple[T
     means = [codec.posterior(of_levels(person[:1]))[0] for person in trained]
     values = torch.cat(means).transpose(0, 1).flatten(1)  # [C, everything]
     return values.mean(1), values.std(1)
-
-
-def identity_of(options: CodecOptions, seed: int) -> str:
-    """Return what a folder of this stage is bound to."""
-    from lt_eval.store import key_of
-
-    return key_of("codec-2", dataclasses.asdict(options), seed)

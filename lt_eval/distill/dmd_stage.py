@@ -196,7 +196,7 @@ def train_dmd(
         for follower in followers.values():
             follower.begin(number)
         batch = student.in_numbers(ranks.share(batches(number)))
-        values = dict(repeated[exit_step, both]("", batch, generator))
+        values = dict(repeated[exit_step, both](batch, generator))
         spread = ranks.deviation(values.pop("generated"))  # a collapse to one picture shows here first
         if both:
             average.update()

@@ -85,13 +85,13 @@ class Repeated:
         self._captures = device.type == "cuda" and ranks.mesh is None
         self._known: dict[Hashable, _Captured] = {}
 
-    def __call__(self, kind: Hashable, inputs: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def __call__(self, inputs: Any, generator: torch.Generator, kind: Hashable = None) -> Mapping[str, Tensor]:
         """Return what the step returns.
 
         Args:
-            kind: calls of one kind have tensors of the same shapes, and the same choices within the step.
             inputs: of the step.
             generator: of all random numbers, on the device.
+            kind: calls of one kind have tensors of the same shapes, and the same choices within the step.
         """
         if not self._captures:
             return self._step(inputs, self._ranks, generator)

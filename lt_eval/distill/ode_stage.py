@@ -336,7 +336,7 @@ def train_ode(
         index = torch.randint(len(pairs.sigmas) - 1, (len(which), blocks), generator=generator)[list(mine)]
         optimiser.begin(number)
         shown = Shown(states, index.to(states.device), *student.in_numbers(batch)[1:])
-        values = repeated("", shown, generator)
+        values = repeated(shown, generator)
         average.update()
         return numbers(values)
 

@@ -269,11 +269,6 @@ def whole(tensor: Any) -> Tensor:
     return full if tensor.device_mesh.get_rank() == 0 else full.to("meta")
 
 
-def number(tensor: Any) -> float:
-    """Return a single value, the same in every process; where it is sharded every process must ask."""
-    return float(tensor.full_tensor() if is_sharded(tensor) else tensor)
-
-
 def cut_as(full: Tensor, like: Any) -> Tensor:
     """Return this process's part of a tensor that all have, cut as another one is; where that is not, all of it."""
     if not is_sharded(like):

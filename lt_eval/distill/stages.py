@@ -60,16 +60,16 @@ from lt_eval.distill.plots import has_log, write_plots
 from lt_eval.distill.public import load_public, teacher_config
 from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
-from lt_eval.distill.talkers import by_processes, drawing
+from lt_eval.distill.talkers import TalkerOptions, by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import Progressed
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
-from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
+from lt_eval.generator.config import GeneratorConfig
 from lt_eval.generator.networks import Parts, save_bundle
-from lt_eval.generator.presets import BUNDLED
+from lt_eval.generator.presets import bundled_codec
 from lt_eval.media.decode import read_audio
 from lt_eval.media.picture import fit
 from lt_eval.media.still import read_image
@@ -255,12 +255,12 @@ class ReadCondition:
 
     Attributes:
         config: of the generator.
-        frames: video frames of speech: its first ones, and silence where it is shorter.
+        window: its length of speech: the first frames, and silence where it is shorter.
         audio: weights of the audio network.
     """
 
     config: GeneratorConfig
-    frames: int
+    window: TalkerOptions
     audio: Path | None = None
 
     def __call__(self, condition: Condition) -> tuple[Frames, Tensor]:
@@ -270,10 +270,10 @@ class ReadCondition:
         if condition.speech is not None:
             speech = read_audio(condition.speech, config.audio.sample_rate_hz)
         elif condition.seed is not None:
-            speech = perform(condition.seed, self.frames / config.fps, 16, config.fps).audio
+            speech = perform(condition.seed, self.window.frames / config.fps, 16, config.fps).audio
         else:
             raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        features = audio_of(config, speech, (self.frames - 1) // VIDEO_FRAMES_PER_LATENT + 1, self.audio)
+        features = audio_of(config, speech, latent_frames(self.window), self.audio)
         return portrait, torch.from_numpy(rounded(features.numpy()))
 
 
@@ -283,7 +283,7 @@ def encode_conditions(conditions: list[Condition], shop: Workshop, codec: Causal
     window, device = shop.recipe.material, next(codec.parameters()).device
     references = [torch.empty(0)] * len(conditions)
     sounds = list(references)
-    read = ReadCondition(shop.recipe.config(), window.frames, shop.recipe.public.audio_path)
+    read = ReadCondition(shop.recipe.config(), window, shop.recipe.public.audio_path)
     for number, (portrait, features) in by_processes(read, conditions, shop.workers):
         latent = codec.encode(to_video(portrait[None, None]).to(device))[0]
         references[number] = torch.from_numpy(rounded(latent.cpu().numpy()))
@@ -341,11 +341,12 @@ def run_codec(shop: Workshop) -> str:
     recipe = shop.recipe
     model = recipe.config().codec
     if recipe.codec_weights:
-        codec = create_codec(model)
-        known = recipe.codec_weights == "builtin"
-        load_codec(codec, BUNDLED / f"{recipe.preset}-codec.safetensors" if known else Path(recipe.codec_weights))
-        save_codec(codec, shop.out / "codec" / "codec.safetensors")
-        return f"The codec is that of {recipe.codec_weights}."
+        codec, builtin = create_codec(model), recipe.codec_weights == "builtin"
+        path = bundled_codec(recipe.preset) if builtin else Path(recipe.codec_weights)
+        load_codec(codec, path)
+        # as it is in the package, to the byte: material made with it is found again
+        save_codec(codec, shop.out / "codec" / "codec.safetensors", torch.bfloat16 if builtin else None)
+        return f"The codec is that of {path}."
     if not isinstance(model, MiniCodecConfig):
         raise SpecError(f"the codec {model.kind!r} is not trained here; set codec_weights to its published weights.")
     options = replace(recipe.codec, model=model)

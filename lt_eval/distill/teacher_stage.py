@@ -110,7 +110,7 @@ def train_teacher(
         drawn = material.random(options.batch, np.random.Generator(np.random.PCG64([seed, number, 41])))
         optimiser.begin(number)
         generator = generator_of(seed, "teacher", number, model.device)
-        values = repeated("", model.in_numbers(ranks.share(drawn)), generator)
+        values = repeated(model.in_numbers(ranks.share(drawn)), generator)
         average.update()
         return numbers(values)
 

@@ -114,14 +114,6 @@ class Optimiser:
             weight_decay=options.weight_decay,
         )
 
-    def step(self, loss: torch.Tensor, step: int) -> float:
-        """Follow the gradient of `loss` once, as step `step`; return the gradient's norm before clipping.
-
-        A norm that is not finite changes nothing and is returned as it is, so that the log shows it.
-        """
-        self.begin(step)
-        return float(self.follow(loss))
-
     def begin(self, step: int) -> None:
         """Set the rate of step `step`."""
         rate = self._options.rate(step, self._steps)
@@ -131,7 +123,11 @@ class Optimiser:
             group["lr"] = self._rate if isinstance(self._rate, torch.Tensor) else rate
 
     def follow(self, loss: torch.Tensor) -> torch.Tensor:
-        """Follow the gradient of `loss` at the rate that was set; return its norm. On one GPU nothing is waited for."""
+        """Follow the gradient of `loss` once, at the rate that was set; return the gradient's norm before clipping.
+
+        A norm that is not finite changes nothing and is returned as it is, so that the log shows it. On one GPU nothing
+        is waited for.
+        """
         self._adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         limit = self._options.clip_norm or math.inf

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lt_eval.errors import SpecError
+from lt_eval.errors import SpecError, WeightsError
 from lt_eval.generator.audio_config import LIVETALK_AUDIO, AudioConfig
 from lt_eval.generator.codec_config import MiniCodecConfig, WanCodecConfig, codec_config
 from lt_eval.generator.config import GeneratorConfig, ModelConfig, StreamConfig
@@ -110,6 +110,22 @@ TEACHER_14B = dataclasses.replace(
 )
 
 PRESETS = {config.name: config for config in (MINI, NANO, LIVETALK_1_3B, TEACHER_14B)}
+
+
+def bundled_codec(preset: str) -> Path:
+    """Return the trained codec of a preset that comes with the package.
+
+    Raises:
+        WeightsError: none does.
+    """
+    path = BUNDLED / f"{preset}-codec.safetensors"
+    if not path.is_file():
+        known = ", ".join(sorted(found.name.removesuffix("-codec.safetensors") for found in BUNDLED.glob("*-codec.*s")))
+        raise WeightsError(
+            f"No trained codec of {preset!r} comes with the package, only of: {known}. Train it (lt-eval distill "
+            "codec) or give the path of a file."
+        )
+    return path
 
 
 def configure(preset: str = "mini", changes: Mapping[str, Any] | None = None) -> GeneratorConfig:

@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lt_eval.errors import MissingExtraError, WeightsError
 from lt_eval.store import atomic_write
@@ -56,15 +55,9 @@ class PromptTable(nn.Module):
 
     def forward(self, prompts: Sequence[str] | Tensor) -> Tensor:
         """Return [B, L, width] for B prompts, or for their `averages`, [B, L, rows]."""
-        if isinstance(prompts, Tensor):
-            with torch.autocast(prompts.device.type, enabled=False):
-                return prompts @ self.weight
-        runs = [run for prompt in prompts for run in _runs_of_rows(prompt, self.tokens, self.rows)]
-        starts = list(itertools.accumulate(map(len, runs), initial=0))[:-1]
-        device = self.weight.device
-        rows = torch.tensor([row for run in runs for row in run], dtype=torch.int64).to(device)
-        means: Tensor = F.embedding_bag(rows, self.weight, torch.tensor(starts).to(device), mode="mean")  # [B L, width]
-        return means.reshape(len(prompts), self.tokens, -1)
+        told = prompts if isinstance(prompts, Tensor) else averages(prompts, self.tokens, self.rows)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return told.to(self.weight) @ self.weight
 
 
 def averages(prompts: Sequence[str], tokens: int, rows: int) -> Tensor:
@@ -74,21 +67,16 @@ def averages(prompts: Sequence[str], tokens: int, rows: int) -> Tensor:
 
 @functools.lru_cache(maxsize=1024)
 def _averages(prompt: str, tokens: int, rows: int) -> Tensor:
-    found = torch.zeros(tokens, rows)
-    for token, run in enumerate(_runs_of_rows(prompt, tokens, rows)):
-        for row in run:
-            found[token, row] += 1 / len(run)
-    return found
-
-
-@functools.lru_cache(maxsize=4096)
-def _runs_of_rows(prompt: str, tokens: int, rows: int) -> tuple[tuple[int, ...], ...]:
-    """Return the table rows of each token of a prompt."""
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).casefold())
     runs = tokens - 1
     bounds = [len(words) * at // runs for at in range(runs + 1)] if runs else []
     groups = [words, *(words[start:stop] for start, stop in itertools.pairwise(bounds))]
-    return tuple(tuple(bucket(piece, rows) for word in group for piece in word_pieces(word)) for group in groups)
+    found = torch.zeros(tokens, rows)
+    for token, group in enumerate(groups):
+        hit = [bucket(piece, rows) for word in group for piece in word_pieces(word)]
+        for row in hit:
+            found[token, row] += 1 / len(hit)
+    return found
 
 
 def clean_prompt(prompt: str) -> str:

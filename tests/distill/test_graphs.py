@@ -77,8 +77,8 @@ def test_a_step_takes_nothing_from_the_host_and_waits_for_nothing(monkeypatch: p
             critic_loss(critic, clips, made.detach(), DmdOptions(), generator)
         codec_loss(codec, shown, CodecOptions(model=MINI_CODEC), generator)
     with pytest.raises(AssertionError, match="the host was asked"), monkeypatch.context() as patched:
-        patched.setattr(torch, "tensor", closed)
-        teacher_loss(model, batch(2, frames=6), TeacherOptions(), generator)  # words are looked up
+        patched.setattr(Tensor, "tolist", closed)
+        teacher_loss(model, batch(2, frames=6), TeacherOptions(), generator)  # words are dropped one by one
 
 
 def test_prompts_in_numbers_say_what_words_do() -> None:
@@ -102,7 +102,7 @@ def test_elsewhere_a_step_is_called_as_it_is() -> None:
         return torch.rand((), generator=generator)
 
     repeated, clips = Repeated(step, ALONE, torch.device("cpu")), batch(1, frames=3)
-    found = [numbers(repeated("", clips, generator_of(0, "x", number))) for number in (0, 1, 0)]
+    found = [numbers(repeated(clips, generator_of(0, "x", number))) for number in (0, 1, 0)]
     assert found[0] == found[2] != found[1]
 
 
@@ -123,7 +123,7 @@ def test_a_captured_step_trains_as_one_that_is_not() -> None:
             optimiser.begin(number)
             clips = model.in_numbers(batch(4, frames=6, seed=number))
             generator = generator_of(0, "t", number, device)
-            logged.append(numbers(repeated("", clips, generator) if captured else update(clips, ALONE, generator)))
+            logged.append(numbers(repeated(clips, generator) if captured else update(clips, ALONE, generator)))
         found.append(logged)
     for one, other in zip(*found, strict=True):
         assert one == pytest.approx(other, rel=1e-4)

@@ -43,7 +43,8 @@ def fit(folder: Path, steps: int = 24, *, die_at: int = -1, pause_s: float = 0.0
         time.sleep(pause_s)
         x = torch.randn(4, 3, generator=generator_of(1, "fit", number))
         loss = (model(x) - x[:, :2]).square().mean()
-        norm = optimiser.step(loss, number)
+        optimiser.begin(number)
+        norm = float(optimiser.follow(loss))
         average.update()
         return {"loss": float(loss.detach()), "norm": norm}
 
@@ -209,6 +210,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     model = nn.Linear(2, 1)
     before = model.weight.detach().clone()
     optimiser = Optimiser(model.parameters(), ADAM, 10)
-    norm = optimiser.step(model(torch.full((1, 2), torch.inf)).sum(), 0)
+    optimiser.begin(0)
+    norm = float(optimiser.follow(model(torch.full((1, 2), torch.inf)).sum()))
     assert norm != norm or norm == float("inf")
     assert torch.equal(model.weight, before)
