@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from lt_eval.generator.mini_codec import MiniCodec
 
 
-TALKERS = TalkerOptions(people=320)
-LOOP = LoopOptions(steps=3000, evaluate_every=250, checkpoint_every=50)
-ADAM = OptimiserOptions(1.5e-3, beta2=0.95, clip_norm=1.0, warmup_steps=50, decay_to=0.02)
+TALKERS = TalkerOptions(people=336)
+LOOP = LoopOptions(steps=6500, evaluate_every=500, checkpoint_every=500, log_every=50)
+ADAM = OptimiserOptions(1.5e-3, beta2=0.95, clip_norm=1.0, warmup_steps=200, decay_to=0.02)
 
 FACE = Box(0.30, 0.27, 0.70, 0.74)
 """Where faces of drawn people are, in fractions of the picture; for measurements."""
@@ -91,20 +91,20 @@ class CodecOptions:
     principal: PrincipalOptions = field(default_factory=PrincipalOptions)
     loop: LoopOptions = LOOP
     adam: OptimiserOptions = ADAM
-    batch: int = 3
+    batch: int = 4
     crop: int = 128
     whole_share: float = 0.25
     short_share: float = 0.5
-    encoder_from: float = 0.35
+    encoder_from: float = 0.0
     face_share: float = 0.6
     face_weight: float = 4.0
     mouth_weight: float = 12.0
     kl: float = 1e-6
     squares: float = 3.0
     edges: float = 1.0
-    changes: float = 2.0
-    ema: float = 0.99
-    latent_noise: float = 0.03
+    changes: float = 3.0
+    ema: float = 0.995
+    latent_noise: float = 0.05
     bf16: bool = True
     model: MiniCodecConfig = field(default_factory=MiniCodecConfig)
 

@@ -146,7 +146,7 @@ class PieceOptions:
     """
 
     frames: int = 9
-    pieces: int = 3
+    pieces: int = 4
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lt_eval.distill.codec_stage import (
 )
 from lt_eval.distill.principal import PrincipalOptions, emphasised, principal
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, drawing
-from lt_eval.distill.training import LoopOptions
+from lt_eval.distill.training import LoopOptions, OptimiserOptions
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.mini_codec import MiniCodec
@@ -39,6 +39,8 @@ OPTIONS = CodecOptions(
     loop=LoopOptions(10),
     batch=4,
     crop=8,
+    encoder_from=0.35,
+    adam=OptimiserOptions(1.5e-3, beta2=0.95, clip_norm=1.0, warmup_steps=2),
     model=MODEL,
 )
 

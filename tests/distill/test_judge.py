@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,14 @@ from lt_eval.generator.networks import save_bundle, seeded_parts
 from lt_eval.generator.presets import NANO
 from lt_eval.records import GROUND_TRUTH
 from tests.distill.test_command import RECIPE
+from tests.scripts import BENCHMARKS, script
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "distill"
+FOLDER = BENCHMARKS / "distill"
 
 
 @pytest.fixture(scope="module")
-def judge() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module("judge")
+def judge() -> ModuleType:
+    return script("distill", "judge")
 
 
 def figures(judge: ModuleType, in_time: int = 15, **changed: dict[str, float | None]) -> Any:

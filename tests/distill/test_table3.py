@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import tomllib
 from pathlib import Path
@@ -17,25 +16,24 @@ from lt_eval.errors import SpecError
 from lt_eval.records import Cell, Column, MethodInfo, Summary
 from lt_eval.spec import parse_setting
 from tests.distill.test_command import RECIPE
+from tests.scripts import BENCHMARKS, script
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "distill"
+FOLDER = BENCHMARKS / "distill"
 
 
 @pytest.fixture(scope="module")
-def table3() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module("table3")
+def table3() -> ModuleType:
+    return script("distill", "table3")
 
 
 @pytest.fixture(scope="module")
 def people(table3: ModuleType) -> ModuleType:
-    return importlib.import_module("people")
+    return script("distill", "people")
 
 
 @pytest.fixture(scope="module")
 def report(table3: ModuleType) -> ModuleType:
-    return importlib.import_module("table3_report")
+    return script("distill", "table3_report")
 
 
 # What a row is -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -13,17 +12,12 @@ from lt_eval.distill.material import make_material, rounded
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.generator.codec import create_codec
 from tests.distill.nano import CONFIG
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "distill" / "travel.py"
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")
 def travel() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("travel", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("distill", "travel")
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
