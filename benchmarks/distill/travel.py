@@ -4,7 +4,7 @@
     python benchmarks/distill/travel.py unpack material.pack ~/.cache/lt-eval
 
 Latents and audio features lie on a grid (`lt_eval.distill.material.GRID`), so differences in time are small integers,
-and LZMA packs them to about a seventh. What is unpacked equals what was packed, number for number; it is found again
+and LZMA packs them to about a fifth. What is unpacked equals what was packed, number for number; it is found again
 by a recipe whose codec file has the same bytes.
 """
 
