@@ -160,7 +160,8 @@ def plan_clip(
             stated_hash = (fingerprint.of_file(stated),) if stated is not None and stated.is_file() else ()
             words = (*map(fingerprint.of_file, files), *stated_hash, turn.text, dialogue.prompt, plan.offered)
         device = json.loads(plan.offered).get("device")
-        keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, device, *picture, *words))
+        known = (*picture, *words, *((absent,) if absent else ()))  # absence is no property of the files
+        keys.append(key_of("row-1", method, dialogue.id, plan.name, plan.fingerprint, device, *known))
     return ClipTask(dataset, method, dialogue, path, policy, tuple(metrics), tuple(keys), absent)
 
 

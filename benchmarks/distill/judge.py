@@ -173,6 +173,7 @@ def other_audio(people: People, generator: ReferenceGenerator, folder: Path) -> 
     record = folder / "made_from.json"
     if record.is_file() and read_json(record) == made_from:
         return
+    record.unlink(missing_ok=True)  # from here on its files are of two kinds
     for number in range(len(people)):
         person, other = people[number], people[(number + 1) % len(people)]
         assert person.portrait is not None and other.turns[0].speech is not None and person.turns[0].speech is not None

@@ -95,6 +95,7 @@ class People:
         record = root / "items" / f"{name}.json"
         made_from = key_of(drawing(), seed, self.seconds, self.size, self.fps)
         if not record.is_file() or read_json(record)["made_from"] != made_from:
+            record.unlink(missing_ok=True)  # from here on its files are of two kinds
             said = self._made(root, name, seed)
             write_json(record, {"made_from": made_from, **said})
         facts = read_json(record)

@@ -10,7 +10,7 @@ from lt_eval import provenance
 from lt_eval.distill.plots import KEEPS_BEST, curves_of, kept_step
 from lt_eval.distill.recipe import Recipe
 from lt_eval.distill.talkers import TalkerOptions
-from lt_eval.distill.training import outcome, read_log
+from lt_eval.distill.training import outcome, read_log, why_it_ended
 from lt_eval.generator.networks import Sources, load_parts, save_bundle
 from lt_eval.store import atomic_write, read_json
 
@@ -36,7 +36,7 @@ def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
     lines = [
         f"# {recipe.name}",
         "",
-        "A streaming talking-avatar generator of lt-eval, distilled from nothing but drawn people by the recipe "
+        f"A streaming talking-avatar generator of lt-eval, distilled from {_from(recipe)} by the recipe "
         f"`{recipe.name}`: preset {config.name}, {config.size}x{config.size} at {config.fps:g} fps, "
         f"{stream.steps} steps a block, {stream.sink_blocks} sink and {stream.rolling_blocks} rolling blocks, rope "
         f"{stream.rope}.",
@@ -46,8 +46,7 @@ def model_card(recipe: Recipe, homes: Mapping[str, Path], hardware: str) -> str:
         "```",
         "",
         *_changes(recipe),
-        "Research use, and a system under test for lt-eval: it has only ever seen the people of the procedural talker, "
-        "and no photograph. What it makes of one is not to be expected to look like a person.",
+        _use(recipe),
         "",
         "## Data",
         "",
@@ -93,6 +92,28 @@ def hardware_of(description: Mapping[str, Any], device: str) -> str:
     return gpus or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
 
 
+def _drawn_alone(recipe: Recipe) -> bool:
+    """Return whether nothing but drawn people has ever been looked at, as far as the recipe says."""
+    public = recipe.public
+    published = public.teacher.files or public.start.files or public.text_encoder or public.audio
+    return not published and not recipe.conditions.folder and recipe.codec_weights in ("", "builtin")
+
+
+def _from(recipe: Recipe) -> str:
+    if _drawn_alone(recipe):
+        return "nothing but drawn people"
+    return "published networks and recorded or drawn people, as said below,"
+
+
+def _use(recipe: Recipe) -> str:
+    if _drawn_alone(recipe):
+        return (
+            "Research use, and a system under test for lt-eval: it has only ever seen the people of the procedural "
+            "talker, and no photograph. What it makes of one is not to be expected to look like a person."
+        )
+    return "The terms of the published networks, and of the recordings, are those of what came of them too."
+
+
 def _changes(recipe: Recipe) -> list[str]:
     if not recipe.generator:
         return []
@@ -108,14 +129,18 @@ def _data(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
         passed = f"{report['kept']} of {report['given']}"
     kept = f"those that pass curation, {passed}"
     used = kept if conditions.curated else f"all, of which {passed} would pass curation"
-    codec = "taken from another run" if recipe.codec_weights else _people(recipe.codec.people)
+    codec = f"that of {recipe.codec_weights}" if recipe.codec_weights else _people(recipe.codec.people)
+    files = ", ".join(recipe.public.teacher.files)
+    windows = f"windows of each: {recipe.material.windows}, of {recipe.material.frames} frames"
+    teacher = f"published, {files}" if files else f"{_people(recipe.material)}; {windows}"
+    drawn = f"{_people(conditions.people)}, {conditions.damaged_share:.0%} of the portraits damaged"
+    asked = f"recorded people of the folder {conditions.folder}" if conditions.folder else drawn
+    start = ", ".join(recipe.public.start.files)
     return [
         f"- Codec: {codec}.",
-        f"- Teacher: {_people(recipe.material)}; windows of each: {recipe.material.windows}, of "
-        f"{recipe.material.frames} frames.",
-        f"- Trajectories and distribution matching: {_people(conditions.people)}, {conditions.damaged_share:.0%} of "
-        f"the portraits damaged; of these {used}. {conditions.pairs} trajectories of {recipe.pairs.trajectory_steps} "
-        f"steps, guidance {recipe.pairs.guidance:g}.",
+        f"- Teacher: {teacher}." + (f" Student and critic begin as {start}." if start else ""),
+        f"- Trajectories and distribution matching: {asked}; of these {used}. {conditions.pairs} trajectories of "
+        f"{recipe.pairs.trajectory_steps} steps, guidance {recipe.pairs.guidance:g}.",
     ]
 
 
@@ -130,7 +155,7 @@ def _stage(stage: str, name: str, homes: Mapping[str, Path]) -> str:
     done = outcome(home)
     if done is None:
         return f"| {name} | unknown | unknown | made elsewhere | |"
-    why = "its held-out loss had converged" if done["reason"] == "converged" else "its steps were done"
+    why = why_it_ended(done["reason"])
     last = [curve for curve in curves_of(read_log(home)) if curve.measured and curve.name == "loss" and curve.points]
     loss = f"loss {last[0].points[-1][1]:.4g}" if last and home.name not in KEEPS_BEST else "see below"
     return f"| {name} | {done['steps']} | {done['seconds']:.0f} | {why} | {loss} |"

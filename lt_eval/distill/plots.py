@@ -10,7 +10,6 @@ measured curve. There one sees what LiveTalk reports of its short window: qualit
 from __future__ import annotations
 
 import html
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lt_eval.distill.training import outcome, read_log
+from lt_eval.distill.training import outcome, read_log, why_it_ended
 from lt_eval.errors import StoreError
 from lt_eval.report.clips import safe_name
-from lt_eval.report.plots import Plot, ticks
+from lt_eval.report.plots import Plot, tick_digits, ticks
 from lt_eval.report.table import number
 from lt_eval.store import atomic_write
 
@@ -147,8 +146,7 @@ class _Scale:
 
 def _axes(scale: _Scale) -> Iterator[str]:
     heights = ticks(scale.low, scale.high, most=4)
-    steps = [later - mark for mark, later in itertools.pairwise(heights)]
-    digits = max(0, 1 - math.floor(math.log10(min(steps)))) if steps else 3
+    digits = tick_digits(heights[1] - heights[0]) if len(heights) > 1 else 3
     for mark in heights:
         y = scale.y(mark)
         text = number(mark, digits) if digits < 5 else f"{mark:.2g}"
@@ -218,5 +216,4 @@ def _ended(folder: Path) -> str:
     done = outcome(folder)
     if done is None:
         return "Not at its end yet."
-    why = "its held-out loss had converged" if done["reason"] == "converged" else "its steps were done"
-    return f"Ended after {done['steps']} steps and {done['seconds']:.0f} s because {why}."
+    return f"Ended after {done['steps']} steps and {done['seconds']:.0f} s because {why_it_ended(done['reason'])}."

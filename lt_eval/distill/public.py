@@ -177,12 +177,14 @@ class KnownText:
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """Return [B, L, text_dim] on the CPU for B prompts."""
         cache = self._cache()
+        found = []
         for prompt in prompts:
-            if prompt not in self._held:
-                if len(self._held) >= self.most:
-                    self._held.pop(next(iter(self._held)))
-                self._held[prompt] = cache([prompt])
-        return torch.cat([self._held[prompt] for prompt in prompts])
+            tokens = self._held.pop(prompt) if prompt in self._held else cache([prompt])
+            self._held[prompt] = tokens  # put last: the first is what was not asked for longest
+            if len(self._held) > self.most:
+                self._held.pop(next(iter(self._held)))
+            found.append(tokens)
+        return torch.cat(found)
 
 
 @functools.lru_cache(maxsize=4)

@@ -77,9 +77,8 @@ class Ranks:
 
     def own(self, everyones: Tensor) -> Tensor:
         """Return this process's part of a tensor [B, ...] of all clips of a step."""
-        return (
-            everyones if self.world == 1 else everyones[self.part(len(everyones))[0] :][: len(everyones) // self.world]
-        )
+        mine = self.part(len(everyones))
+        return everyones[mine.start : mine.stop]
 
     def uniform(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Return uniform numbers of this process's clips, [B, ...] float32 on the generator's device.

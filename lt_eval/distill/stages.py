@@ -62,7 +62,7 @@ from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
 from lt_eval.distill.talkers import TalkerOptions, by_processes, drawing
 from lt_eval.distill.teacher_stage import train_teacher
-from lt_eval.distill.training import Progressed
+from lt_eval.distill.training import Progressed, why_it_ended
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
@@ -494,5 +494,4 @@ def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name:
 
 
 def _ended(stage: str, now: Progressed) -> str:
-    why = "its held-out loss had converged" if now.reason == "converged" else "its steps were done"
-    return f"{stage} ended after {now.step} steps ({now.seconds:.0f} s) because {why}."
+    return f"{stage} ended after {now.step} steps ({now.seconds:.0f} s) because {why_it_ended(now.reason)}."

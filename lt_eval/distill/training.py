@@ -407,3 +407,8 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     """Return how a stage ended, or None where it has not."""
     path = folder / "done.json"
     return read_json(path) if path.is_file() else None
+
+
+def why_it_ended(reason: str) -> str:
+    """Return the reason of `done.json` in words."""
+    return "its held-out loss had converged" if reason == "converged" else "its steps were done"

@@ -58,7 +58,7 @@ BOXES: Mapping[Source, str] = {
     "haar": "found by OpenCV's Haar cascade",
 }
 
-CODE = ("clip_faces.py", "face_boxes.py", "../media/haar.py")
+CODE = ("clip_faces.py", "face_boxes.py", "sync_rate.py", "nets/s3fd.py", "../media/haar.py")
 """What the faces depend on, relative to this folder."""
 
 

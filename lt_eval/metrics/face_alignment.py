@@ -48,7 +48,7 @@ def square_of(box: Sequence[float] | NDArray[np.float64], scale: float = SCALE) 
 def aligned_face(
     frame: Frames, box: Sequence[float] | NDArray[np.float64], scale: float = SCALE, side_px: int = SIDE_PX
 ) -> Frames:
-    """Return the face in a box, uint8 RGB [112, 112, 3]; what lies outside of the frame is black, as ArcFace has it.
+    """Return the face in a box, uint8 RGB [side_px, side_px, 3]; outside of the frame it is black, as ArcFace has it.
 
     Args:
         frame: uint8 RGB [H, W, 3].

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_eval import provenance
 from lt_eval.bench.host import Host
-from lt_eval.errors import StoreError
+from lt_eval.errors import SpecError, StoreError
 from lt_eval.measure import ClipTask, MetricPlan, measure, metric_notes, plan_clip, plan_metric, remaining
 from lt_eval.protocols.longform_streams import DATASET, Person, Tell, draw_person, stream_person
 from lt_eval.protocols.longform_windows import Window, summarise_windows
@@ -61,7 +61,7 @@ def run(spec: LongSpec, out: Path, *, progress: Progress, say: Callable[[str], N
         (out / FILE).unlink(missing_ok=True)  # of settings that may be others
         loaded, people, streamed = _stream_all(spec, store, progress, say)
         notes = _notes(spec, loaded, people)
-        manifest = _manifest(spec, plans, people, loaded)
+        manifest = _manifest(out, spec, plans, people, loaded)
         store.write_manifest(manifest)
         tasks = _tasks(spec, store, people, plans, streamed)
         todo = remaining(tasks, store.rows())
@@ -147,6 +147,11 @@ def _stream_all(
         with Host(spec.generator, options, {"device": spec.device}, timeout_s=spec.generator_timeout_s) as host:
             one = loaded[method] = host.load()
             people = people or _people(spec, store, one, progress)
+            if one.fps != people[0].fps:
+                raise SpecError(
+                    f"{method!r} makes {one.fps:g} frames a second and {next(iter(loaded))!r} {people[0].fps:g}; "
+                    "windows of a run are counted in frames. Give configurations of one rate, or a run of its own."
+                )
             for person in people:
                 tell = _teller(progress, "stream", len(streamed), total, f"{method}: ")
                 row = stream_person(store, host, one.identity, method, person, spec.seed, tell)
@@ -192,8 +197,10 @@ def _notes(spec: LongSpec, loaded: Mapping[str, Loaded], people: Sequence[Person
 
 
 def _manifest(
-    spec: LongSpec, plans: Sequence[MetricPlan], people: Sequence[Person], loaded: Mapping[str, Loaded]
+    out: Path, spec: LongSpec, plans: Sequence[MetricPlan], people: Sequence[Person], loaded: Mapping[str, Loaded]
 ) -> dict[str, Any]:
+    path = out / "manifest.json"
+    sessions = read_json(path).get("sessions", []) if path.is_file() else []
     return {
         "format": 1,
         "protocol": DATASET,
@@ -204,5 +211,5 @@ def _manifest(
             {"name": name, "options": dict(spec.methods[name]), "settings": dict(one.settings)}
             for name, one in loaded.items()
         ],
-        "sessions": [provenance.describe()],
+        "sessions": [*sessions, provenance.describe()],
     }

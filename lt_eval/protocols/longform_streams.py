@@ -10,7 +10,6 @@ no row, and is made again from its beginning; a finished one is known by the has
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +155,6 @@ def draw_person(
     kept.append(person.folder / "portrait.faces.json")
     if _is_there(store.rows().get(key), kept):
         return person
-    started = time.perf_counter()
     show = perform(seed, seconds, size, fps)
     _conditions(person, show)
     with WindowWriter(windows, bounds, fps, show.audio) as writer:
@@ -164,10 +162,7 @@ def draw_person(
             writer.write(frame[None])
             if number % 25 == 0:
                 tell(f"{person.name}, frame {number} of {bounds[-1]}")
-    values = {"Frames per second": bounds[-1] / (time.perf_counter() - started)}
-    store.append(
-        [_row(GROUND_TRUTH, person, key, values, {"sha256": [fingerprint.of_file(path) for path in kept]})], {}
-    )
+    store.append([_row(GROUND_TRUTH, person, key, {"sha256": [fingerprint.of_file(path) for path in kept]})], {})
     return person
 
 
@@ -217,21 +212,16 @@ def stream_person(
         return row  # one that failed is tried again
     shutil.rmtree(folder / person.name, ignore_errors=True)
     try:
-        found: dict[str, Any] = host.call(
-            _stream_there, person, windows, seed, tell=tell, what=f"was streaming {person.name}"
-        )
+        host.call(_stream_there, person, windows, seed, tell=tell, what=f"was streaming {person.name}")
     except SampleError as error:
-        row = _row(method, person, key, {}, {}, Failure(reason_of(error), f"{person.name}: {error}"))
+        row = _row(method, person, key, {}, Failure(reason_of(error), f"{person.name}: {error}"))
     else:
-        found["sha256"] = [fingerprint.of_file(path) for path in windows]
-        row = _row(method, person, key, {"Frames per second": found.pop("frames_per_second")}, found)
+        row = _row(method, person, key, {"sha256": [fingerprint.of_file(path) for path in windows]})
     store.append([row], {})
     return row
 
 
-def _stream_there(
-    generator: Generator, tell: Tell, person: Person, windows: Sequence[Path], seed: int
-) -> dict[str, Any]:
+def _stream_there(generator: Generator, tell: Tell, person: Person, windows: Sequence[Path], seed: int) -> None:
     """Run in the generator's process: its frames go to the disk and not through the pipe."""
     from lt_eval.media.decode import read_audio
     from lt_eval.media.still import read_image
@@ -242,7 +232,6 @@ def _stream_there(
         heard if same else read_audio(person.speech, generator.sample_rate), generator.sample_rate, AUDIO_CHUNK_S
     )
     check = ChunkCheck(person.bounds[-1] + 10 * generator.fps)
-    started = time.perf_counter()
     with (
         WindowWriter(windows, person.bounds, generator.fps, heard) as writer,
         generator.session(portrait, prompt=person.prompt, seed=seed) as session,
@@ -251,18 +240,12 @@ def _stream_there(
             writer.write(check(chunk))
             feed.pulls.clear()  # arrival times of minutes are nobody's here
             tell(f"{person.name}, frame {writer.frames} of {person.bounds[-1]}")
-        seconds = time.perf_counter() - started
         if not writer.whole:
             raise UnscorableError(
                 "too_few_frames",
                 f"the generator gave {writer.frames} frames for speech of {person.bounds[-1]}, "
                 f"{person.bounds[-1] / generator.fps:g} s at {generator.fps:g} a second.",
             )
-    return {
-        "frames": person.bounds[-1],
-        "frames_per_second": person.bounds[-1] / seconds,
-        "size": list(check.size or ()),
-    }
 
 
 def _folder(store: RunStore, method: str) -> Path:
@@ -273,11 +256,10 @@ def _row(
     method: str,
     person: Person,
     key: str,
-    values: dict[str, float],
     details: dict[str, Any],
     failure: Failure | None = None,
 ) -> Row:
-    return Row(DATASET, method, person.name, 0, METRIC, key, values, failure, details=details)
+    return Row(DATASET, method, person.name, 0, METRIC, key, {}, failure, details=details)
 
 
 def _is_there(row: Row | None, files: Sequence[Path]) -> bool:

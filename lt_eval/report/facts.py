@@ -15,14 +15,22 @@ def facts(run: Run) -> list[tuple[str, str]]:
     manifest = run.manifest
     spec = _table(manifest.get("spec"))
     dataset = _table(manifest.get("dataset"))
-    sessions = [_table(session) for session in manifest.get("sessions", [])]
-    last = sessions[-1] if sessions else _table(manifest)
     pairs = [
         ("Run", str(run.folder.absolute().name)),
         ("Data set", _joined(dataset.get("name", run.summary.dataset), _prefixed("version ", dataset.get("version")))),
         ("Clips", str(len(dataset.get("samples", ())) or "")),
         ("Media", _media(_table(spec.get("media")))),
         ("Metrics", "; ".join(_metric(_table(m)) for m in manifest.get("metrics", []))),
+    ]
+    return [(name, value) for name, value in (*pairs, *how_it_ran(manifest)) if value]
+
+
+def how_it_ran(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return weights, seed, device and what the last session ran on, of a manifest; a value may be empty."""
+    spec = _table(manifest.get("spec"))
+    sessions = [_table(session) for session in manifest.get("sessions", [])]
+    last = sessions[-1] if sessions else _table(manifest)
+    return [
         ("Weights", _said(spec.get("weights"))),
         ("Seed", _said(spec.get("seed"))),
         ("Device", _said(spec.get("device"))),
@@ -31,7 +39,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Command", shlex.join(str(part) for part in last.get("command", []))),
         ("Measured", _joined(last.get("created"), f"in {len(sessions)} sessions" if len(sessions) > 1 else "")),
     ]
-    return [(name, value) for name, value in pairs if value]
 
 
 def _table(value: object) -> Mapping[str, Any]:

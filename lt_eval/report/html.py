@@ -13,7 +13,7 @@ from lt_eval.report.clips import REFERENCE, ClipKey, place, safe_name, sources
 from lt_eval.report.facts import facts
 from lt_eval.report.plots import distributions, is_pull
 from lt_eval.report.runs import Run, failures
-from lt_eval.report.table import differences, label, tell_apart, titled, wide
+from lt_eval.report.table import differences, label, method_label, tell_apart, titled, wide
 from lt_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _grouped(failed: Sequence[Row]) -> list[dict[str, Any]]:
             key = (row.method, row.sample, row.turn, row.failure.reason, row.failure.message)
             lines.setdefault(key, []).append(row.metric)
     return [
-        {"method": _label(m), "sample": _clip_name(s, t), "reason": r, "message": message, "metrics": metrics}
+        {"method": method_label(m), "sample": _clip_name(s, t), "reason": r, "message": message, "metrics": metrics}
         for (m, s, t, r, message), metrics in lines.items()
     ]
 
@@ -134,7 +134,7 @@ def _view(run: Run, videos: Mapping[ClipKey, str]) -> dict[str, Any]:
     names = [name for name, _ in columns]
     return {
         "dataset": run.summary.dataset,
-        "methods": [_label(method.name) for method in methods],
+        "methods": [method_label(method.name) for method in methods],
         "truth": [method.name == GROUND_TRUTH for method in methods].index(True) if _has_truth(methods) else -1,
         "columns": [
             {"label": label(n, c), "better": c.better, "digits": c.digits, "pull": is_pull(c)} for n, c in columns
@@ -184,10 +184,6 @@ def _has_clips(run: Run, column: str) -> bool:
 
 def _has_truth(methods: Sequence[MethodInfo]) -> bool:
     return any(method.name == GROUND_TRUTH for method in methods)
-
-
-def _label(method: str) -> str:
-    return "Ground Truth" if method == GROUND_TRUTH else method
 
 
 def _clip_name(sample: str, turn: int) -> str:

@@ -7,13 +7,12 @@ names share before their last word share a colour, and the second of such is das
 from __future__ import annotations
 
 import html
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lt_eval.records import GROUND_TRUTH
-from lt_eval.report.plots import Plot, ticks
-from lt_eval.report.table import ARROWS, label, number
+from lt_eval.report.plots import Plot, tick_digits, ticks
+from lt_eval.report.table import ARROWS, label, method_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,10 +61,11 @@ def plot(name: str, column: Column, lines: Mapping[str, Sequence[Point]]) -> Plo
     ends = [point.minutes for points in shown.values() for point in points]
     scale = _scale(values, column, max(ends))
     top = _LINE * ((len(shown) + 1) // 2) + 8
-    parts = [*_legend(shown), *_axes(scale, top)]
+    look = styles(list(lines))  # that of all, so that a method looks alike in every drawing
+    parts = [*_legend(shown, look), *_axes(scale, top)]
     for method, points in shown.items():
-        parts += _line(method, points, styles(list(lines))[method], scale, top, column)
-    described = "; ".join(f"{_title(method)} {_ends(points, column)}" for method, points in shown.items())
+        parts += _line(method, points, look[method], scale, top, column)
+    described = "; ".join(f"{method_label(method)} {_ends(points, column)}" for method, points in shown.items())
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + _HIGH + _AXIS}" role="img" '
         f'class="plot lines" aria-label="{html.escape(f"{title}: {described}")}">{"".join(parts)}</svg>'
@@ -131,11 +131,10 @@ def _scale(values: Sequence[float], column: Column, minutes: float) -> _Scale:
     return _Scale(low if low == 0.0 and column.minimum == 0.0 else low - margin, high + margin, minutes or 1.0)
 
 
-def _legend(lines: Mapping[str, Sequence[Point]]) -> Iterator[str]:
-    look = styles(list(lines))
+def _legend(lines: Mapping[str, Sequence[Point]], look: Mapping[str, str]) -> Iterator[str]:
     for place, method in enumerate(lines):
         x, y = 8 + 176 * (place % 2), 12 + _LINE * (place // 2)
-        name = _title(method)
+        name = method_label(method)
         shown = name if len(name) <= 22 else name[:21] + "…"
         yield f'<polyline {look[method]} points="{x},{y - 4} {x + 26},{y - 4}"/>'
         yield f'<text x="{x + 32}" y="{y}">{html.escape(shown)}</text>'
@@ -144,7 +143,7 @@ def _legend(lines: Mapping[str, Sequence[Point]]) -> Iterator[str]:
 def _axes(scale: _Scale, top: float) -> Iterator[str]:
     marks = ticks(scale.low, scale.high, 4)
     step = marks[1] - marks[0] if len(marks) > 1 else abs(marks[0]) or 1.0
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if f"{step:.1e}"[:3] == "2.5" else 0)
+    digits = tick_digits(step)
     for mark in marks:
         y = scale.y(mark, top)
         yield f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>'
@@ -165,7 +164,7 @@ def _line(method: str, points: Sequence[Point], look: str, scale: _Scale, top: f
     fill = look if method == GROUND_TRUTH else f'fill="{look.split(chr(34))[1]}"'
     for point in points:
         if point.value is not None:
-            tip = html.escape(f"{_title(method)}, {point.minutes:.2f} min: {number(point.value, column.digits)}")
+            tip = html.escape(f"{method_label(method)}, {point.minutes:.2f} min: {number(point.value, column.digits)}")
             x, y = scale.x(point.minutes), scale.y(point.value, top)
             yield f'<circle {fill} cx="{x}" cy="{y}" r="2.4"><title>{tip}</title></circle>'
 
@@ -173,7 +172,3 @@ def _line(method: str, points: Sequence[Point], look: str, scale: _Scale, top: f
 def _ends(points: Sequence[Point], column: Column) -> str:
     values = [point.value for point in points if point.value is not None]
     return f"from {number(values[0], column.digits)} to {number(values[-1], column.digits)}"
-
-
-def _title(method: str) -> str:
-    return "Ground Truth" if method == GROUND_TRUTH else method

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from lt_eval.errors import StoreError
 from lt_eval.records import Row, Summary
 from lt_eval.report import formats
 from lt_eval.report.clips import ClipKey, place
+from lt_eval.report.facts import how_it_ran
 from lt_eval.report.html import GENERATOR, refuse_foreign
 from lt_eval.report.lines import STYLE, Point, plot, standalone
-from lt_eval.report.table import label, number, wide
+from lt_eval.report.table import label, method_label, number, wide
 from lt_eval.store import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _render(run: LongRun, placed: Mapping[ClipKey, str]) -> str:
         failures=run.failures,
         videos=[
             (
-                "Ground Truth" if index == 0 else method.name,
+                method_label(method.name),
                 [(key[1].rpartition("-")[2], path) for key, path in placed.items() if key[0] == method.name],
             )
             for index, method in enumerate(summary.methods)
@@ -225,15 +225,12 @@ def _over_time(run: LongRun) -> Iterable[tuple[str, Any, list[float | None]]]:
 
 def _facts(run: LongRun) -> list[tuple[str, str]]:
     manifest = run.manifest
-    session = manifest["sessions"][-1]
     pairs = [
         ("Run", run.folder.absolute().name),
         ("Generator", str(manifest["spec"]["generator"])),
         ("People", ", ".join(manifest["people"])),
         *((f"Configuration {one['name']}", _settings(one["settings"])) for one in manifest["methods"]),
-        ("Software", ", ".join(f"{name} {version}" for name, version in session["versions"].items())),
-        ("Command", shlex.join(str(part) for part in session["command"])),
-        ("Measured", str(session["created"])),
+        *how_it_ran(manifest),
     ]
     return [(name, value) for name, value in pairs if value]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lt_eval.records import GROUND_TRUTH, Column, Summary
-from lt_eval.report.table import label, number
+from lt_eval.report.table import label, method_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +53,11 @@ def is_pull(column: Column) -> bool:
     return column.fixed_by_reference
 
 
+def tick_digits(step: float) -> int:
+    """Return how many decimals tell marks apart that lie a step of 1, 2, 2.5 or 5 times a power of ten apart."""
+    return max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if step < 10 and f"{step:.1e}"[:3] == "2.5" else 0)
+
+
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return at most `most` + 1 round numbers within [low, high]."""
     if not high > low:
@@ -87,7 +92,7 @@ def _plot(title: str, column: Column, series: Mapping[str, Mapping[str, float]])
     parts = [*_axis(scale, bottom, column)]
     for index, (method, values) in enumerate(series.items()):
         parts += _strip(method, values, scale, _TOP + _STRIP * index, column)
-    described = "; ".join(f"{_name(m)} median {_median(v, column)}, {len(v)} clips" for m, v in series.items())
+    described = "; ".join(f"{method_label(m)} median {_median(v, column)}, {len(v)} clips" for m, v in series.items())
     svg = (
         f'<svg viewBox="0 0 {_WIDTH} {bottom + _AXIS}" role="img" class="plot" '
         f'aria-label="{html.escape(f"{title}: {described}")}">{"".join(parts)}</svg>'
@@ -110,7 +115,7 @@ class _Scale:
 def _axis(scale: _Scale, bottom: float, column: Column) -> Iterator[str]:
     marks = ticks(scale.low, scale.high)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if f"{step:.0e}"[0] == "2" and step % 1 else 0)
+    digits = tick_digits(step)
     for mark in marks:
         x = scale(mark)
         kind = "zero" if is_pull(column) and abs(mark) < step / 1e6 else "grid"
@@ -123,7 +128,7 @@ def _strip(method: str, values: Mapping[str, float], scale: _Scale, top: float, 
     middle = top + 30
     kind = ("truth" if method == GROUND_TRUTH else "method") + (" many" if len(values) > _MANY else "")
     low, median, high = (scale(quantile(ordered, q)) for q in (0.25, 0.5, 0.75))
-    name = _name(method)
+    name = method_label(method)
     shown = name if len(name) <= 34 else name[:33] + "…"
     yield f'<g class="{kind}"><text class="name" x="{_LEFT}" y="{top + 14}">{html.escape(shown)}</text>'
     yield f'<text class="stat" x="{_RIGHT}" y="{top + 14}">median {_median(values, column)}</text>'
@@ -140,7 +145,3 @@ def _strip(method: str, values: Mapping[str, float], scale: _Scale, top: float, 
 
 def _median(values: Mapping[str, float], column: Column) -> str:
     return number(quantile(sorted(values.values()), 0.5), column.digits)
-
-
-def _name(method: str) -> str:
-    return "Ground Truth" if method == GROUND_TRUTH else method

@@ -191,10 +191,10 @@ def differences(summaries: Sequence[Summary], *, names: Sequence[str] = ()) -> T
             mine = [d for d in summary.differences if d.baseline == baseline]
             by_method = {m: {_label_in(summary, d.column): d for d in mine if d.method == m} for m in _methods(mine)}
             rows = tuple(
-                TableRow(m, _method_label(m), tuple(_difference_cell(found.get(h.label), h) for h in headers))
+                TableRow(m, method_label(m), tuple(_difference_cell(found.get(h.label), h) for h in headers))
                 for m, found in by_method.items()
             )
-            blocks.append(Block(f"{summary.dataset}: minus {_method_label(baseline)}", rows))
+            blocks.append(Block(f"{summary.dataset}: minus {method_label(baseline)}", rows))
     caption = "Paired differences on the clips both methods were scored on, with 95 % intervals"
     return Table(headers, tuple(blocks), caption=caption)
 
@@ -275,7 +275,7 @@ def _rows(summary: Summary, headers: Sequence[Header]) -> tuple[TableRow, ...]:
             for i, mark in zip(ranked, marks, strict=True):
                 grid[i][index] = replace(grid[i][index], mark=mark)
     return tuple(
-        TableRow(m.name, _method_label(m.name), tuple(line), m.model_size, m.published)
+        TableRow(m.name, method_label(m.name), tuple(line), m.model_size, m.published)
         for m, line in zip(methods, grid, strict=True)
     )
 
@@ -358,7 +358,8 @@ def _direction(difference: Difference, column: Column) -> Mark:
     return "gain" if (difference.low > 0) == (column.better == "higher") else "loss"
 
 
-def _method_label(name: str) -> str:
+def method_label(name: str) -> str:
+    """Return a method's name for people."""
     return "Ground Truth" if name == GROUND_TRUTH else name
 
 

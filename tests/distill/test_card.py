@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lt_eval.distill.card import hardware_of, model_card
+from lt_eval.distill.public import Weights
 from lt_eval.distill.recipe import BASES, build
 from lt_eval.distill.stages import STAGES, Workshop, run_stage
 from lt_eval.store import write_json
@@ -43,7 +44,22 @@ def test_what_was_made_elsewhere_is_called_so(tmp_path: Path) -> None:
     recipe = replace(MINI, conditions=replace(MINI.conditions, curated=False), codec_weights="x")
     card = model_card(recipe, homes, "a chip")
     assert "| teacher | unknown | unknown | made elsewhere | |" in card
-    assert "all, of which an unknown number would pass curation" in card and "Codec: taken from another run." in card
+    assert "all, of which an unknown number would pass curation" in card and "Codec: that of x." in card
+
+
+def test_published_parts_and_recorded_people_are_not_called_drawn(tmp_path: Path) -> None:
+    recipe = replace(
+        MINI,
+        public=replace(MINI.public, teacher=Weights(files=("omni.safetensors",)), start=Weights(files=("wan.pth",))),
+        conditions=replace(MINI.conditions, folder="recordings"),
+        codec_weights="vae.pth",
+    )
+    card = model_card(recipe, folders(tmp_path), "a chip")
+    assert "nothing but drawn people" not in card and "no photograph" not in card
+    assert "Teacher: published, omni.safetensors." in card and "Student and critic begin as wan.pth." in card
+    assert "Codec: that of vae.pth." in card and "recorded people of the folder recordings" in card
+    drawn = model_card(MINI, folders(tmp_path), "a chip")
+    assert "nothing but drawn people" in drawn and "no photograph" in drawn
 
 
 def test_changes_to_the_preset_are_part_of_the_command(tmp_path: Path) -> None:

@@ -254,6 +254,18 @@ def test_the_papers_shapes_go_together() -> None:
     assert config.stream == recipe.config().stream
 
 
+def test_one_batch_may_bring_what_pushes_its_own_prompts_out(encoder: type[Encoder], tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    known = KnownText(tmp_path / "text", 4, "cpu")
+    known.most = 2
+    first, second = known(["a"]), known(["bb"])
+    assert torch.equal(known(["a", "ccc", "bb"])[[0, 2]], torch.cat([first, second]))
+    known(["ccc"])
+    known(["bb"])
+    known(["dddd"])  # what was asked for last stays
+    assert list(known._held) == ["bb", "dddd"]
+
+
 def test_memory_holds_the_latest_prompts_alone(encoder: type[Encoder], tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     known = KnownText(tmp_path / "text", 4, "cpu")

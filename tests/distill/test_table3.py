@@ -181,6 +181,20 @@ def test_people_are_drawn_once_and_are_whole_again_after_an_interruption(people:
 # What the page says --------------------------------------------------------------------------------------------------
 
 
+def test_people_who_were_half_made_again_are_made_again(people: ModuleType, tmp_path: Path) -> None:
+    def some(size: int) -> Any:
+        return people.People(str(tmp_path), people=1, seconds=1.0, size=size)
+
+    first = some(64)[0].turns[0].reference
+    held = first.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people, "write_picture", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            len(some(96)), some(96)[0]
+    assert first.read_bytes() != held  # of the other size by now
+    assert some(64)[0].turns[0].reference.read_bytes() == held
+
+
 def summary(names: list[str], values: dict[str, list[float]]) -> Summary:
     cells = tuple(
         Cell("d", name, f"{column} (builtin)", value, low=value - 1, high=value + 1)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+import lt_eval.metrics
 from lt_eval.errors import MissingWeightsError, SpecError, UnscorableError, WeightsError
 from lt_eval.measure import measure_clip, plan_clip, plan_metric
 from lt_eval.media.encode import encode
+from lt_eval.metrics import clip_faces
 from lt_eval.metrics.identity import Identity
 from lt_eval.metrics.nets.inference import seeded_state
 from lt_eval.metrics.nets.iresnet import IResNet50
@@ -24,6 +26,7 @@ from lt_eval.store import write_json
 from lt_eval.weights import entry
 from tests.metrics.drawn_people import FPS, Drawn, drawn, sample, write_portrait
 
+HERE = Path(lt_eval.metrics.__file__).parent
 BUILTIN = Identity(weights="builtin", device="cpu")
 MEAN, WORST = BUILTIN.columns
 
@@ -136,6 +139,12 @@ def test_a_portraits_stated_box_is_in_the_rows_key(tmp_path: Path, people: list[
     before = plan_clip("d", "m", dialogue, clip, MediaPolicy(), [plan]).keys
     write_portrait(tmp_path / "anna.png", people[0].frames[0], [0.1, 0.1, 0.5, 0.5])
     assert plan_clip("d", "m", dialogue, clip, MediaPolicy(), [plan]).keys != before
+
+
+def test_code_that_places_faces_is_part_of_what_it_is() -> None:
+    code = clip_faces.CODE
+    assert "sync_rate.py" in code  # which box belongs to which frame
+    assert "nets/s3fd.py" in code and all((HERE / name).is_file() for name in code)
 
 
 def test_numbers_of_different_networks_never_share_a_column(tmp_path: Path) -> None:

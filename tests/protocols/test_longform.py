@@ -176,6 +176,66 @@ def test_a_stream_that_ends_early_is_a_row_with_a_reason(tmp_path: Path) -> None
     assert len(read_long(tmp_path).failures) == 9
 
 
+@dataclass(frozen=True)
+class BreaksOnce(ToyGenerator):
+    """Raises in the second window of its first stream; every later one is whole.
+
+    Attributes:
+        mark: file that says that it has raised.
+    """
+
+    mark: str = ""
+
+    def session(self, portrait: Frames, *, prompt: str = "", seed: int = 0) -> ToySession:
+        return _BreaksOnce(self, portrait, prompt, seed)
+
+
+class _BreaksOnce(ToySession):
+    def speak(self, speech: Iterable[Audio], *, text: str = "") -> Iterator[Frames]:
+        shown = 0
+        for chunk in super().speak(speech, text=text):
+            yield chunk
+            shown += len(chunk)
+            mark = Path(self.generator.mark)  # type: ignore[attr-defined]
+            if shown >= 40 and not mark.is_file():
+                mark.write_text("raised")
+                raise RuntimeError("broken once")
+
+
+def test_a_stream_that_broke_is_made_and_measured_again(tmp_path: Path) -> None:
+    """Its first window was whole, and was listed as missing for ever."""
+    spec = LongSpec(
+        f"{__name__}:BreaksOnce",
+        options={"mark": str(tmp_path / "mark")},
+        seconds=2.4,
+        window_s=1.2,
+        size=96,
+        people=1,
+        device="cpu",
+        threads=1,
+    )
+    assert run(spec, tmp_path / "run", progress=quiet, say=quiet).failures
+    assert not run(spec, tmp_path / "run", progress=quiet, say=quiet).failures
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert len(manifest["sessions"]) == 2
+
+
+def test_configurations_of_several_frame_rates_are_refused(tmp_path: Path) -> None:
+    """Windows are counted in frames: those of the faster one were half as long as the true ones beside them."""
+    spec = LongSpec(
+        TOY,
+        configurations={"one": {"fps": 25.0}, "two": {"fps": 50.0}},
+        seconds=2.4,
+        window_s=1.2,
+        size=96,
+        people=1,
+        device="cpu",
+        threads=1,
+    )
+    with pytest.raises(SpecError, match=r"'two' makes 50 frames a second and 'one' 25"):
+        run(spec, tmp_path, progress=quiet, say=quiet)
+
+
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path, done: Path) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text(

@@ -34,6 +34,14 @@ def test_what_nobody_has_is_not_drawn() -> None:
     assert drawn is not None and "Ground Truth" not in drawn.svg
 
 
+def test_a_line_looks_as_its_legend_says_where_another_has_no_value() -> None:
+    drawn = plot("FID", COLUMN, {"a": points(None, None), "b": points(1.0, 2.0)})
+    assert drawn is not None
+    root = ElementTree.fromstring(drawn.svg)
+    legend, line = (node for node in root.iter() if node.tag.endswith("polyline"))
+    assert legend.attrib["stroke"] == line.attrib["stroke"]
+
+
 def test_every_configuration_looks_different_and_splits_share_a_colour() -> None:
     look = styles([GROUND_TRUTH, *SIX])
     assert len(set(look.values())) == 7 and look[GROUND_TRUTH] == 'class="truth"'
