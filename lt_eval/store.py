@@ -33,6 +33,9 @@ from lt_eval.records import Row, Summary
 if TYPE_CHECKING:
     from lt_eval.records import Features
 
+LOCK = ".lock"
+"""Of a folder: held by the process that writes there."""
+
 
 def key_of(*parts: object) -> str:
     """Return a hash of JSON-able values; equal exactly when the values are equal."""
@@ -92,7 +95,7 @@ def only_writer(folder: Path, doing: str = "writing here", remedy: str = "choose
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+", encoding="utf-8")
+        file = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as cause:
         raise storage_error(folder, cause) from cause
     with file:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from people import at_least, explained
 
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.held_out import HeldOut, longer, measure_clips, prepare_held_out
@@ -58,17 +60,22 @@ def sampled(teacher: Denoiser, people: HeldOut, guidance: float) -> torch.Tensor
     return found.states[-1].float()
 
 
-def main() -> None:
-    """Print the scores."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of a recipe, with codec/ and perhaps teacher/")
-    parser.add_argument("--recipe", type=Path, default=Path("benchmarks/distill/mini-gpu.toml"))
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "mini-gpu.toml")
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--first-seed", type=int, default=7_800_000)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--guidance", type=float, nargs="*", default=[4.5])
     parser.add_argument("--device", default="auto")
-    given = parser.parse_args()
+    return parser
+
+
+def measured() -> int:
+    """Print the scores."""
+    given = _parser().parse_args()
+    at_least("--people", given.people, 1)
     recipe, device = read_recipe(given.recipe), resolve_device(given.device)
     config = recipe.config()
     codec = create_codec(config.codec)
@@ -96,7 +103,13 @@ def main() -> None:
                 clips = [to_frames(codec.decode(one[None]))[0] for one in latents]
                 label = f"teacher, guidance {guidance:g}"
                 print(json.dumps({"of": label, **scored(clips, people, folder / "made" / label)}), flush=True)
+    return 0
+
+
+def main() -> int:
+    """Print the scores, or what is wrong with what was given."""
+    return explained(measured)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,10 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from people import FIRST_SEED, People, clips_of, generator_config, known_recipes, refuse_seen, score, value_of
+from people import (
+    FIRST_SEED,
+    People,
+    at_least,
+    clips_of,
+    explained,
+    generator_config,
+    known_recipes,
+    refuse_seen,
+    score,
+    value_of,
+)
 
 from lt_eval.distill.recipe import Recipe, read_recipe
-from lt_eval.errors import LtEvalError
+from lt_eval.errors import SpecError
 from lt_eval.generator.networks import resolve_device
 from lt_eval.generator.reference import ReferenceGenerator
 from lt_eval.media.decode import read_audio
@@ -44,6 +55,8 @@ IN_TIME_FRAMES = 1
 IN_TIME_SHARE = 0.9
 CLOSER = 5.0
 OF_TEACHER = 1.5
+LEAST_SECONDS = 2.4
+"""Of a clip: Sync asks for 50 frames of a face, and hears a little beyond them."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +251,7 @@ def page(figures: Figures, run: Run, bundle: Path, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Measure, print and write the report."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True, help="teacher/teacher.safetensors of its distillation")
@@ -250,23 +262,36 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=Path("results/judge"), help="folder of the run and its clips")
     parser.add_argument("--out", type=Path, help="write the report there")
-    given = parser.parse_args()
-    try:
-        recipe = read_recipe(given.recipe)
-        config = recipe.config()
-        people = People(
-            str(given.work / "people"), given.first_seed, given.people, given.seconds, config.size, config.fps
-        )
-        refuse_seen(people, known_recipes() | {given.recipe.name: recipe})
-        people.draw()
-        bundle, teacher = (str(path.absolute()) for path in (given.bundle, given.teacher))
-        methods = methods_of(bundle, teacher, recipe, people, given.work)
-        generator = create("generators", "reference", methods[BUNDLE]["options"], offered={"device": given.device})
-        other_audio(people, generator, given.work / "other-audio")
-        outcome = score(people, methods, given.work / "run", device=given.device)
-    except LtEvalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+def checked(given: argparse.Namespace) -> None:
+    """Refuse what cannot be judged before anybody is drawn.
+
+    Raises:
+        SpecError: names the option.
+    """
+    for option, path in (("--bundle", given.bundle), ("--teacher", given.teacher)):
+        if not path.is_file():
+            raise SpecError(f"{option} {path}: there is no such file. Give one that lt-eval distill wrote.")
+    at_least("--people", given.people, 1)
+    at_least("--seconds", given.seconds, LEAST_SECONDS)
+
+
+def judged() -> int:
+    """Measure, print and write the report."""
+    given = _parser().parse_args()
+    checked(given)
+    recipe = read_recipe(given.recipe)
+    config = recipe.config()
+    people = People(str(given.work / "people"), given.first_seed, given.people, given.seconds, config.size, config.fps)
+    refuse_seen(people, known_recipes() | {given.recipe.name: recipe})
+    people.draw()
+    bundle, teacher = (str(path.absolute()) for path in (given.bundle, given.teacher))
+    methods = methods_of(bundle, teacher, recipe, people, given.work)
+    generator = create("generators", "reference", methods[BUNDLE]["options"], offered={"device": given.device})
+    other_audio(people, generator, given.work / "other-audio")
+    outcome = score(people, methods, given.work / "run", device=given.device)
     run = read_run(given.work / "run")
     on_gpu = resolve_device(given.device).type != "cpu"
     text = page(
@@ -277,6 +302,11 @@ def main() -> int:
     if given.out:
         write_text(given.out, text)
     return 0
+
+
+def main() -> int:
+    """Judge a bundle, or say what is wrong with what was given."""
+    return explained(judged)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lt_eval.distill.conditions import write_picture
 from lt_eval.distill.held_out import SYNC
 from lt_eval.distill.recipe import Recipe, read_recipe
 from lt_eval.distill.talkers import drawing
-from lt_eval.errors import SpecError
+from lt_eval.errors import LtEvalError, SpecError
 from lt_eval.media.encode import encode
 from lt_eval.media.waves import wav_bytes
 from lt_eval.progress import Progress
@@ -204,6 +205,28 @@ def value_of(outcome: Outcome, method: str, column: str) -> float | None:
     return next(
         (c.value for c in outcome.summary.cells if c.method == method and c.column.split(" (")[0] == column), None
     )
+
+
+def at_least(name: str, value: float, lowest: float) -> None:
+    """Refuse a number of the command line that is too small.
+
+    Raises:
+        SpecError: names both.
+    """
+    if not value >= lowest:
+        raise SpecError(f"{name} is {value:g}; at least {lowest:g} is needed.")
+
+
+def explained(script: Callable[[], int]) -> int:
+    """Run a script; a mistake of its user becomes one sentence on stderr and exit status 2."""
+    try:
+        return script()
+    except LtEvalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted. The same command goes on from here.", file=sys.stderr)
+        return 130
 
 
 def clips_of(folder: Path) -> dict[str, str]:

@@ -30,11 +30,23 @@ from pathlib import Path
 from typing import Any
 
 import table3_report
-from people import FIRST_SEED, People, clips_of, flat, generator_config, known_recipes, refuse_seen, score
+from people import (
+    FIRST_SEED,
+    People,
+    at_least,
+    clips_of,
+    explained,
+    flat,
+    generator_config,
+    known_recipes,
+    refuse_seen,
+    score,
+)
 
 from lt_eval.distill.recipe import Recipe, build, facts
 from lt_eval.distill.stages import MAKES
-from lt_eval.errors import LtEvalError, SpecError
+from lt_eval.errors import SpecError
+from lt_eval.generator.networks import resolve_device
 from lt_eval.spec import merge, parse_setting, read_toml
 from lt_eval.store import key_of, only_writer, read_json
 
@@ -114,8 +126,8 @@ def read_rows(base: Mapping[str, Any]) -> list[Row]:
 
 
 def _of_the_teacher(known: Mapping[str, Any]) -> str:
-    parts = ("preset", "generator", "material", "codec", "teacher")
-    return key_of(*(known[name] for name in parts))
+    parts = ("preset", "generator", "material", "codec", "codec_weights", "teacher", "audio_weight")
+    return key_of(*(known.get(name) for name in parts))
 
 
 def check_teacher(folder: Path, rows: Sequence[Row]) -> None:
@@ -221,7 +233,7 @@ def train(tasks: Sequence[Task], logs: Path, jobs: int, more: Sequence[str]) -> 
     for task in failed:
         _say(f"{task.folder}, {task.stage} failed; {_log(logs, task)} says why.")
     if waiting:
-        _say(f"{len(waiting)} stages that need them were not begun. The same command goes on from here.")
+        _say(f"{len(waiting)} stages that need them were not begun. Once that is mended the same command goes on.")
     return failed
 
 
@@ -231,6 +243,21 @@ def _log(logs: Path, task: Task) -> Path:
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def trained_rows(rows: Sequence[Row], out: Path, seed: int) -> dict[str, Path]:
+    """Return the bundle of each row of a seed, by the paper's name; what has not been trained is said and left out.
+
+    Raises:
+        SpecError: no row has been trained.
+    """
+    bundles = {row.paper: out / f"seed-{seed}" / row.name / f"{row.name}.safetensors" for row in rows}
+    trained = {name: path for name, path in bundles.items() if path.is_file()}
+    if not trained:
+        raise SpecError(f"{out / f'seed-{seed}'}: no row was trained with seed {seed}. Run table3.py train first.")
+    for name in bundles.keys() - trained.keys():
+        _say(f"seed {seed}: {name} has not been trained and is left out.")
+    return trained
 
 
 def measure(
@@ -250,15 +277,9 @@ def measure(
         "steps": recipe.pairs.trajectory_steps,
         "guidance": recipe.pairs.guidance,
     }
-    folders = []
+    folders, bundles = [], {seed: trained_rows(rows, out, seed) for seed in seeds}
     people.draw()
-    for seed in seeds:
-        bundles = {row.paper: out / f"seed-{seed}" / row.name / f"{row.name}.safetensors" for row in rows}
-        trained = {name: path for name, path in bundles.items() if path.is_file()}
-        if not trained:
-            raise SpecError(f"{out / f'seed-{seed}'}: no row was trained with seed {seed}. Run table3.py train first.")
-        for name in bundles.keys() - trained.keys():
-            _say(f"seed {seed}: {name} has not been trained and is left out.")
+    for seed, trained in bundles.items():
         methods: dict[str, Mapping[str, Any]] = {
             name: {"generator": "reference", "options": {"config": config, "weights": str(path.absolute())}}
             for name, path in trained.items()
@@ -302,33 +323,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
+def checked(given: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """Refuse what cannot be carried out before anything is begun.
+
+    Raises:
+        SpecError: names the option.
+    """
+    for name, value in (("--jobs", given.jobs), ("--workers", given.workers), ("--people", given.people)):
+        at_least(name, value, 1)
+    resolve_device(given.device)
+    if given.teacher is not None:
+        check_teacher(given.teacher, rows)
+
+
+def carried_out() -> int:
     """Train, measure or report."""
     given = _parser().parse_args()
-    try:
-        rows = _rows_of(given)
-        if given.teacher is not None:
-            check_teacher(given.teacher, rows)
-        if given.what == "train":
-            more = ["--device", given.device, "--workers", str(given.workers)]
-            more += ["--threads", str(given.threads)] if given.threads else []
-            tasks = plan(rows, given.seeds, given.out, given.rows, given.teacher)
-            with only_writer(given.out):
-                return 1 if train(tasks, given.out / "logs", max(1, given.jobs), more) else 0
-        if given.what == "measure":
-            people = _people_of(given, rows)
-            measure(rows, given.seeds, given.out, people, teacher=given.teacher, device=given.device)
-        else:
-            runs = [given.out / f"seed-{seed}" / "measured" for seed in given.seeds]
-            recipes = {row.paper: build(row.tables) for row in rows}
-            print(table3_report.write(runs, recipes, given.to))
-    except LtEvalError as error:
-        _say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _say("interrupted. The same command goes on from here.")
-        return 130
+    rows = _rows_of(given)
+    checked(given, rows)
+    if given.what == "train":
+        more = ["--device", given.device, "--workers", str(given.workers)]
+        more += ["--threads", str(given.threads)] if given.threads else []
+        tasks = plan(rows, given.seeds, given.out, given.rows, given.teacher)
+        with only_writer(given.out):
+            return 1 if train(tasks, given.out / "logs", given.jobs, more) else 0
+    if given.what == "measure":
+        people = _people_of(given, rows)
+        measure(rows, given.seeds, given.out, people, teacher=given.teacher, device=given.device)
+        return 0
+    runs = [given.out / f"seed-{seed}" / "measured" for seed in given.seeds]
+    missing = [run for run in runs if not (run / "manifest.json").is_file()]
+    if missing:
+        raise SpecError(f"{missing[0]} holds no measurements. Run table3.py measure --out {given.out} first.")
+    recipes = {row.paper: build(row.tables) for row in rows}
+    print(table3_report.write(runs, recipes, given.to))
     return 0
+
+
+def main() -> int:
+    """Train, measure or report, or say what is wrong with what was given."""
+    return explained(carried_out)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ import argparse
 import json
 import lzma
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from people import explained
 
 from lt_eval.distill.material import GRID
+from lt_eval.errors import SpecError
 from lt_eval.store import atomic_write, write_json
 
 TIME_AXIS = {"latents": 3, "audio": 2}
@@ -52,7 +55,16 @@ def _unpacked(given: tuple[bytes, tuple[int, ...]]) -> NDArray[np.float16]:
 
 
 def pack(home: Path, out: Path) -> None:
-    """Write a material folder as a folder of packed files."""
+    """Write a material folder as a folder of packed files.
+
+    Raises:
+        SpecError: the folder holds no whole material.
+    """
+    if not (home / "people.json").is_file():
+        raise SpecError(
+            f"{home} holds no training material that is whole. Give a folder material-... of CACHE/distill that a "
+            "teacher was trained on."
+        )
     about: dict[str, Any] = {"home": home.name, "people": json.loads((home / "people.json").read_text())}
     with ProcessPoolExecutor(os.cpu_count()) as crew:
         for name, axis in TIME_AXIS.items():
@@ -68,7 +80,13 @@ def pack(home: Path, out: Path) -> None:
 
 
 def unpack(source: Path, cache: Path) -> Path:
-    """Write the material folder that `pack` was given below a cache folder; return it."""
+    """Write the material folder that `pack` was given below a cache folder; return it.
+
+    Raises:
+        SpecError: the folder is not what `pack` writes.
+    """
+    if not (source / "about.json").is_file():
+        raise SpecError(f"{source} is no folder that travel.py pack wrote: it has no about.json.")
     about = json.loads((source / "about.json").read_text())
     home: Path = cache / "distill" / about["home"]
     home.mkdir(parents=True, exist_ok=True)
@@ -86,8 +104,13 @@ def unpack(source: Path, cache: Path) -> Path:
     return home
 
 
-def main() -> None:
+def main() -> int:
     """Pack or unpack."""
+    return explained(carried)
+
+
+def carried() -> int:
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("pack", "unpack"))
     parser.add_argument("source", type=Path)
@@ -98,7 +121,8 @@ def main() -> None:
         print(f"{sum(file.stat().st_size for file in given.target.iterdir()) / 1e6:.1f} MB in {given.target}")
     else:
         print(unpack(given.source, given.target))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

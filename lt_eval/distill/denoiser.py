@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lt_eval.distill.material import Batch
 from lt_eval.distill.ranks import is_sharded
 from lt_eval.generator.conditions import Conditions
-from lt_eval.generator.config import GeneratorConfig
+from lt_eval.generator.config import TIMESTEPS, GeneratorConfig
 from lt_eval.generator.model import Transformer
 from lt_eval.generator.networks import Parts
-from lt_eval.generator.sampler import TIMESTEPS, anchor
+from lt_eval.generator.sampler import anchor
 from lt_eval.generator.text import PromptTable, averages
 
 

@@ -24,7 +24,8 @@ from lt_eval.distill.material import Batch
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.rollout import rollout
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
-from lt_eval.generator.sampler import Guidance, guided_velocity
+from lt_eval.generator.config import TIMESTEPS
+from lt_eval.generator.sampler import Guidance, anchor, guided_velocity
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,15 @@ def critic_loss(
     options: DmdOptions,
     generator: torch.Generator,
     ranks: Ranks = ALONE,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Return the critic's loss on clips of the student, [B, C, F, h, w] without gradients."""
     noisy, noise, sigma = noised(generated, critic.config.stream.shift, generator, ranks)
     velocity = critic.velocity(noisy, sigma, critic.conditions(batch))
     mask = after_first(sigma)
     if options.critic_loss == "flow":
-        return losses.flow_loss(velocity, generated, noise, mask)
-    return losses.critic_x0_loss(losses.clean_of(noisy, velocity, sigma), generated, mask)
+        return losses.flow_loss(velocity, generated, noise, mask, weight)
+    return losses.critic_x0_loss(losses.clean_of(noisy, velocity, sigma), generated, mask, weight)
 
 
 def student_loss(
@@ -118,8 +120,6 @@ def student_loss(
 @torch.no_grad()
 def teacher_velocity(teacher: Denoiser, noisy: Tensor, sigma: Tensor, batch: Batch, guidance: float) -> Tensor:
     """Return the guided velocity of the teacher, float32; latent frame 0 is the reference."""
-    from lt_eval.generator.sampler import TIMESTEPS, anchor
-
     noisy = anchor(noisy, batch.reference, teacher.config.stream, block=0)
     with teacher.precision():
         found = guided_velocity(
@@ -143,6 +143,7 @@ def train_dmd(
     *,
     evaluate: Callable[[Denoiser], Mapping[str, float]],
     keep: Callable[[Denoiser, int], None] = lambda student, step: None,
+    weight: Tensor | None = None,
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
@@ -160,6 +161,7 @@ def train_dmd(
         evaluate: measures a student on held-out people; its "loss" decides which checkpoint is best. It is also asked
             before the first step, which shows what distillation adds.
         keep: given the best student so far and its step.
+        weight: what each element of a latent counts in the critic's loss, [C, h, w]; None counts all alike.
         seed: of everything random.
         identity: of the recipe.
         progress: told (done, in all, what is new).
@@ -180,7 +182,7 @@ def train_dmd(
             loss = student_loss(teacher, critic, batch, generated, options, generator, draws)
             logged = {"student_loss": loss.detach(), "student_norm": followers["student"].follow(loss)}
             generated = generated.detach()
-        loss = critic_loss(critic, batch, generated, options, generator, draws)
+        loss = critic_loss(critic, batch, generated, options, generator, draws, weight)
         logged |= {"critic_loss": loss.detach(), "critic_norm": followers["critic"].follow(loss)}
         return logged | {"generated": generated}
 

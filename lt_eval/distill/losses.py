@@ -11,9 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TIMESTEPS = 1000
-"""Timesteps of the flow: a network is given 1000 sigma."""
-
 
 def expand(sigma: Tensor, like: Tensor) -> Tensor:
     """Shape a noise level [B] or [B, F] so that it multiplies latents [B, C, F, h, w].
@@ -54,7 +51,9 @@ def guided(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
     return unconditional + weight * (conditional - unconditional)
 
 
-def flow_loss(velocity: Tensor, clean: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+def flow_loss(
+    velocity: Tensor, clean: Tensor, noise: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Mean squared error of the velocity, the loss of teacher and critic.
 
     Args:
@@ -62,24 +61,27 @@ def flow_loss(velocity: Tensor, clean: Tensor, noise: Tensor, mask: Tensor | Non
         clean: x_0.
         noise: eps.
         mask: float or bool [B, F], 1 where a latent frame counts; None counts all.
+        weight: how much each element of a latent counts, [C, h, w]; None counts all alike.
     """
-    return _mean_square(velocity - (noise - clean), mask)
+    return _mean_square(velocity - (noise - clean), mask, weight)
 
 
-def critic_x0_loss(predicted: Tensor, generated: Tensor, mask: Tensor | None = None) -> Tensor:
+def critic_x0_loss(
+    predicted: Tensor, generated: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Equation 3: mean squared error of the critic's clean prediction of what the student made.
 
     It equals the flow loss weighted by sigma squared.
     """
-    return _mean_square(predicted - generated, mask)
+    return _mean_square(predicted - generated, mask, weight)
 
 
-def ode_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def ode_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
     """Equation 1: mean squared error between the student's clean prediction and the end of the teacher's trajectory.
 
     The equation sums over blocks; a mean makes the loss independent of how many there are.
     """
-    return _mean_square(predicted - target, mask)
+    return _mean_square(predicted - target, mask, weight)
 
 
 def dmd_gradient(generated: Tensor, critic: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -130,9 +132,11 @@ def warp(time: Tensor, shift: float) -> Tensor:
     return shift * time / (1 + (shift - 1) * time)
 
 
-def _mean_square(difference: Tensor, mask: Tensor | None) -> Tensor:
+def _mean_square(difference: Tensor, mask: Tensor | None, weight: Tensor | None = None) -> Tensor:
     squares = difference.square()
+    if weight is not None:
+        squares = squares * weight[:, None]
     if mask is None:
         return squares.mean()
-    weight = expand(mask.to(squares.dtype), squares).expand_as(squares)
-    return (squares * weight).sum() / weight.sum().clamp_min(1)
+    counted = expand(mask.to(squares.dtype), squares).expand_as(squares)
+    return (squares * counted).sum() / counted.sum().clamp_min(1)

@@ -265,7 +265,9 @@ class Shown(NamedTuple):
     prompts: tuple[str, ...] | Tensor
 
 
-def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Tensor, index: Tensor) -> Tensor:
+def ode_batch_loss(
+    student: Denoiser, states: Tensor, batch: Batch, sigmas: Tensor, index: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Return equation 1 for one batch.
 
     Args:
@@ -274,6 +276,7 @@ def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Tens
         batch: their conditions; latents are the ends.
         sigmas: of the states, float32 [k + 1].
         index: int [B, blocks], which state each block is given; below k.
+        weight: what each element of a latent counts, [C, h, w]; None counts all alike.
     """
     frames = states.shape[3]
     size = student.config.stream.block_frames
@@ -284,7 +287,7 @@ def ode_batch_loss(student: Denoiser, states: Tensor, batch: Batch, sigmas: Tens
     level = sigmas[each]
     velocity = student.velocity(chosen, level, student.conditions(batch), block_causal=True)
     predicted = losses.clean_of(chosen, velocity, level)
-    return losses.ode_loss(predicted, batch.latents, after_first(each))
+    return losses.ode_loss(predicted, batch.latents, after_first(each), weight)
 
 
 @torch.no_grad()
@@ -304,6 +307,7 @@ def train_ode(
     pairs: Pairs,
     folder: Path,
     *,
+    weight: Tensor | None = None,
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
@@ -311,7 +315,8 @@ def train_ode(
 ) -> tuple[Denoiser, Progressed]:
     """Train the student until its held-out loss has converged or the steps are used up; return averaged weights.
 
-    Of several processes each takes its part of a step, of a student that is `sharded`; the first returns the weights.
+    `weight` [C, h, w] is what each element of a latent counts, in training alone. Of several processes each takes its
+    part of a step, of a student that is `sharded`; the first returns the weights.
     """
     optimiser = Optimiser(student.parameters(), options.adam, options.loop.steps)
     average = Average(student, options.ema, start=max(1, options.loop.steps // 20))
@@ -322,7 +327,7 @@ def train_ode(
 
     def update(shown: Shown, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
         batch = Batch(shown.states[:, -1], shown.reference, shown.audio, shown.prompts)
-        loss = ode_batch_loss(student, shown.states, batch, sigmas, shown.given)
+        loss = ode_batch_loss(student, shown.states, batch, sigmas, shown.given, weight)
         return {"loss": loss.detach(), "norm": optimiser.follow(loss)}
 
     repeated = Repeated(update, ranks, student.device)

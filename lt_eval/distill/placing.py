@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lt_eval import fingerprint
@@ -10,9 +11,12 @@ from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.material import Material, make_material
 from lt_eval.distill.public import KnownText, Weights, identity_of, known_text, load_public, teacher_config
 from lt_eval.distill.ranks import sharded
+from lt_eval.distill.recipe import BUILTIN, Recipe
+from lt_eval.errors import WeightsError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_files import load_codec
 from lt_eval.generator.networks import Sources, load_parts
+from lt_eval.generator.presets import bundled_codec
 
 if TYPE_CHECKING:
     from lt_eval.distill.stages import Workshop
@@ -25,6 +29,23 @@ def trained_codec(shop: Workshop) -> tuple[CausalCodec, str]:
     codec = create_codec(shop.recipe.config().codec)
     load_codec(codec, path)
     return codec.requires_grad_(False).to(shop.device), fingerprint.of_file(path)
+
+
+def codec_file(recipe: Recipe) -> Path:
+    """Return the file of the codec that a recipe takes as it is.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if recipe.codec_weights == BUILTIN:
+        return bundled_codec(recipe.preset)
+    path = Path(recipe.codec_weights)
+    if not path.is_file():
+        raise WeightsError(
+            f"codec_weights is {recipe.codec_weights!r}: there is no such file. Give that of a trained codec, or leave "
+            "codec_weights out to train one."
+        )
+    return path
 
 
 def material_of(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Material:

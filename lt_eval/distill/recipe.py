@@ -10,6 +10,7 @@ rope = "absolute"
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.presets import changed, configure
 from lt_eval.registry import suggestion
 from lt_eval.spec import read_toml
+from lt_eval.store import key_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Recipe:
         shared: stage to the --out of another recipe, whose files of that stage are read in place and made by none of
             this one's runs. What continues from them is bound to their contents, not to where they lie.
         public: published weights that are taken instead of training.
+        audio_weight: of losses that compare latents: an element counts 1 + audio_weight * R^2, R^2 being how much of it
+            a linear function of the audio explains (`linear.audio_weights`). 0 is the plain mean square of the paper.
         recompute: whether teacher, critic and ODE initialisation keep what enters a layer alone and compute the rest
             again for gradients: large models need the memory more than the time.
         held_out_seconds: length of the clips that choose checkpoints.
@@ -87,6 +91,7 @@ class Recipe:
     codec_weights: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
     public: Public = field(default_factory=Public)
+    audio_weight: float = 0.0
     recompute: bool = False
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
@@ -104,13 +109,14 @@ class Recipe:
         return configure(self.preset, self.generator)
 
 
-MINI = Recipe()
+MINI = Recipe(audio_weight=100.0)
 """Everything from drawn people, for a few hours of two processor cores."""
 
 LIVETALK = replace(
     MINI,
     name="livetalk",
     preset="livetalk",
+    audio_weight=0.0,
     material=replace(MINI.material, size=512, fps=16.0),
     conditions=replace(MINI.conditions, people=replace(MINI.conditions.people, size=512, fps=16.0)),
     codec=replace(MINI.codec, people=replace(MINI.codec.people, size=512, fps=16.0)),
@@ -128,6 +134,21 @@ SHAREABLE = ["curate", "codec", "teacher", "ode-pairs", "ode-init"]
 """Stages whose files another recipe may take: all that others continue from."""
 
 BASES = {"mini": MINI, "livetalk": LIVETALK}
+
+BUILTIN = "builtin"
+"""As `codec_weights`: the codec that comes with the package."""
+
+COUNTS = frozenset(
+    {"batch", "steps", "log_every", "checkpoint_every", "crop", "size", "frames", "pieces", "windows", "people"}
+    | {"pairs", "trajectory_steps", "ratio", "held_out_people"}
+)
+"""Fields of which there is at least one."""
+
+SHARES = frozenset(
+    {"ema", "beta1", "beta2", "drop_both", "drop_text", "drop_audio", "damaged_share", "decay_to", "tolerance"}
+    | {"whole_share", "short_share", "face_share"}
+)
+"""Fields that are at most 1."""
 
 
 def build(tables: Mapping[str, Any]) -> Recipe:
@@ -154,8 +175,14 @@ def check(recipe: Recipe) -> None:
     Raises:
         SpecError: names both values.
     """
+    _check_numbers(recipe)
     config = recipe.config()
     check_public(config, recipe.public)
+    if recipe.audio_weight and recipe.material.trained < 2:
+        raise SpecError(
+            f"audio_weight is {recipe.audio_weight:g} and material trains on {recipe.material.trained} people; half of "
+            "them are to predict the other half, so there must be at least 2, or audio_weight 0."
+        )
     for stage, folder in recipe.shared.items():
         if stage not in SHAREABLE:
             raise SpecError(f"shared.{stage}: no stage that can be shared is called so.{suggestion(stage, SHAREABLE)}")
@@ -212,6 +239,39 @@ def check(recipe: Recipe) -> None:
         )
 
 
+def _check_numbers(record: Any, where: str = "") -> None:
+    """Refuse numbers that no stage could use, field by field.
+
+    Raises:
+        SpecError: names the field and its bound.
+    """
+    for each in dataclasses.fields(record):
+        value, name = getattr(record, each.name), where + each.name
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, f"{name}.")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        lowest = 1 if each.name in COUNTS else 0
+        if not math.isfinite(value):
+            raise SpecError(f"{name} is {value}; it must be finite.")
+        if value < lowest:
+            raise SpecError(f"{name} is {value}; it must be at least {lowest}.")
+        if each.name in SHARES and value > 1:
+            raise SpecError(f"{name} is {value}; it must be at most 1.")
+
+
+def differing(found: Mapping[str, Any], mine: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return the dotted keys in which two recipes' `facts` differ, sorted."""
+    names = []
+    for key in sorted(found.keys() | mine.keys()):
+        old, new = found.get(key), mine.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            names += differing(old, new, f"{where}{key}.")
+        elif key_of(old) != key_of(new):
+            names.append(where + key)
+    return names
+
+
 def check_shares(recipe: Recipe, stages: Collection[str], ranks: Ranks) -> None:
     """Refuse batches that the processes cannot split evenly, of those stages that several work on.
 
@@ -241,8 +301,9 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     found = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "shared"}
     if recipe.public == Public():
         del found["public"]
-    if not recipe.recompute:
-        del found["recompute"]
+    for name in ("recompute", "audio_weight"):
+        if not found[name]:
+            del found[name]
     if not recipe.conditions.folder:
         del found["conditions"]["folder"]
     return found

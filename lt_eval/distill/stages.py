@@ -19,33 +19,21 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lt_eval import fingerprint
+from lt_eval.distill.asked import chosen_conditions, conditions_hash, conditions_of, run_curate
 from lt_eval.distill.card import write_bundle
 from lt_eval.distill.codec_stage import train_codec
-from lt_eval.distill.conditions import (
-    Condition,
-    collection,
-    curate,
-    damaged,
-    hook,
-    read_conditions,
-    write_conditions,
-    write_picture,
-)
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.dmd_stage import random_batches, train_dmd
-from lt_eval.distill.folders import of_path
 from lt_eval.distill.held_out import longer, measure_student, prepare_held_out
-from lt_eval.distill.material import Batch, audio_of, latent_frames, rounded
+from lt_eval.distill.linear import audio_weights
 from lt_eval.distill.ode_stage import Pairs, known_pairs, make_pairs, train_ode
-from lt_eval.distill.pictures import to_video
 from lt_eval.distill.placing import (
+    codec_file,
     embed,
     material_of,
     placed,
@@ -59,27 +47,16 @@ from lt_eval.distill.placing import (
 from lt_eval.distill.plots import has_log, write_plots
 from lt_eval.distill.public import load_public, teacher_config
 from lt_eval.distill.ranks import ALONE, CPU, Ranks
-from lt_eval.distill.recipe import ConditionOptions, Recipe, check_shares, facts
-from lt_eval.distill.talkers import TalkerOptions, by_processes, drawing
+from lt_eval.distill.recipe import BUILTIN, Recipe, check_shares, differing, facts
 from lt_eval.distill.teacher_stage import train_teacher
 from lt_eval.distill.training import Progressed, why_it_ended
 from lt_eval.errors import SpecError, StoreError
 from lt_eval.generator.codec import CausalCodec, create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_files import load_codec, save_codec
-from lt_eval.generator.config import GeneratorConfig
 from lt_eval.generator.networks import Parts, save_bundle
-from lt_eval.generator.presets import bundled_codec
-from lt_eval.media.decode import read_audio
-from lt_eval.media.picture import fit
-from lt_eval.media.still import read_image
 from lt_eval.paths import cache_dir
-from lt_eval.records import MediaPolicy
-from lt_eval.store import key_of, only_writer, read_json, write_json
-from lt_eval.synthetic.talker import perform
-
-if TYPE_CHECKING:
-    from lt_eval.records import Frames
+from lt_eval.store import LOCK, key_of, only_writer, read_json, write_json
 
 Report = Callable[[str, int, int, str], None]
 
@@ -121,17 +98,30 @@ class Workshop:
     workers: int = 1
     ranks: Ranks = ALONE
 
-    def claim(self) -> None:
-        """Write the recipe into the folder, or see that it is this one's.
+    def claim(self, stage: str) -> None:
+        """Write the recipe into the folder, or see that it is this one's. Where nothing was made it is taken over.
+
+        Args:
+            stage: that is to be carried out.
 
         Raises:
-            StoreError: the folder holds another recipe.
+            StoreError: another recipe was carried out in the folder, or one that is shared was not carried out.
+            WeightsError: the codec that the recipe names is not there.
         """
-        path = self.out / "recipe.json"
-        mine = facts(self.recipe)
-        if path.is_file() and key_of(read_json(path)) != key_of(mine):
-            raise StoreError(f"{self.out}: another recipe was carried out here. Choose another --out, or delete it.")
-        if not path.is_file():
+        for earlier in STAGES[: STAGES.index(stage)]:
+            if earlier in self.recipe.shared:
+                self.made(earlier)
+        if self.recipe.codec_weights and "codec" not in self.recipe.shared:
+            codec_file(self.recipe)
+        path, mine = self.out / "recipe.json", facts(self.recipe)
+        known = read_json(path) if path.is_file() else mine
+        differing_keys = differing(known, mine)
+        if differing_keys and {found.name for found in self.out.iterdir()} - {"recipe.json", LOCK}:
+            raise StoreError(
+                f"{self.out}: another recipe was carried out here (it differs in {', '.join(differing_keys)}). Choose "
+                "another --out, or delete it."
+            )
+        if differing_keys or not path.is_file():
             write_json(path, mine)
 
     def cache(self) -> Path:
@@ -181,7 +171,7 @@ def run_stage(stage: str, shop: Workshop) -> str:
         raise SpecError(f"There is no stage {stage!r}; in order they are {', '.join(STAGES)}, or all.")
     check_shares(shop.recipe, (stage,), shop.ranks)
     with only_writer(shop.out) if shop.ranks.first else nullcontext():
-        shop.ranks.first_only(shop.claim)
+        shop.ranks.first_only(shop.claim, stage)
         if stage in shop.recipe.shared:
             return f"{stage} is that of {shop.made(stage).parent}."
         run, alone = steps[stage], replace(shop, ranks=ALONE)
@@ -189,148 +179,6 @@ def run_stage(stage: str, shop: Workshop) -> str:
         if shop.ranks.first and has_log(shop.out):
             write_plots(shop.out)
         return said
-
-
-# Conditions ----------------------------------------------------------------------------------------------------------
-
-
-def run_curate(shop: Workshop) -> str:
-    """Draw the portraits of a collection, damage some, or take recorded ones, and keep what passes."""
-    options = shop.recipe.conditions
-    found, kept = shop.out / "conditions" / "found", shop.out / "conditions" / "kept"
-    if options.folder:
-        write_conditions(found, collection(Path(options.folder)))
-    elif not (found / "conditions.jsonl").is_file():
-        people = range(options.people.people)
-        drawn = by_processes(FindCondition(options, shop.recipe.seed, found), people, shop.workers)
-        conditions = {}
-        for number, condition in drawn:
-            conditions[number] = condition
-            shop.progress("draw portraits", len(conditions), len(people), "")
-        write_conditions(found, [conditions[number] for number in people])
-    known = list(read_conditions(found))
-    verdicts = curate(
-        known,
-        options.bounds,
-        kept,
-        restore=hook(options.bounds.restore),
-        refine=hook(options.bounds.refine),
-        progress=lambda done, what: shop.progress("curate", done, len(known), what),
-    )
-    passed = sum(verdict.kept for verdict in verdicts)
-    return f"{passed} of {len(verdicts)} conditions passed; {kept / 'curation.json'} says why others did not."
-
-
-@dataclass(frozen=True)
-class FindCondition:
-    """Draws the portrait of one person as a collection holds it, and writes it: what a drawing process does.
-
-    Attributes:
-        options: who, and how many are damaged.
-        seed: of the recipe.
-        folder: of the set.
-    """
-
-    options: ConditionOptions
-    seed: int
-    folder: Path
-
-    def __call__(self, number: int) -> Condition:
-        """Return person `number`."""
-        people = self.options.people
-        seed = people.first_seed + number
-        show = perform(seed, 1.0, people.size, people.fps)
-        rng = np.random.Generator(np.random.PCG64([seed, 61, self.seed]))
-        portrait = show.draw(0)
-        if rng.random() < self.options.damaged_share:
-            portrait = damaged(portrait, rng)
-        path = self.folder / "portraits" / f"{seed}.png"
-        write_picture(path, portrait)
-        return Condition(str(seed), path, show.prompt, seed=seed, face=show.box(0))
-
-
-@dataclass(frozen=True)
-class ReadCondition:
-    """Reads a condition as networks take it, but for the codec.
-
-    Attributes:
-        config: of the generator.
-        window: its length of speech: the first frames, and silence where it is shorter.
-        audio: weights of the audio network.
-    """
-
-    config: GeneratorConfig
-    window: TalkerOptions
-    audio: Path | None = None
-
-    def __call__(self, condition: Condition) -> tuple[Frames, Tensor]:
-        """Return the portrait, uint8 RGB [size, size, 3], and audio features [F, audio_dim]."""
-        config = self.config
-        portrait = fit(read_image(condition.portrait), MediaPolicy(size=config.size))
-        if condition.speech is not None:
-            speech = read_audio(condition.speech, config.audio.sample_rate_hz)
-        elif condition.seed is not None:
-            speech = perform(condition.seed, self.window.frames / config.fps, 16, config.fps).audio
-        else:
-            raise SpecError(f"condition {condition.id!r} has neither speech nor a seed; one of them is needed.")
-        features = audio_of(config, speech, latent_frames(self.window), self.audio)
-        return portrait, torch.from_numpy(rounded(features.numpy()))
-
-
-@torch.no_grad()
-def encode_conditions(conditions: list[Condition], shop: Workshop, codec: CausalCodec) -> Batch:
-    """Return conditions as networks take them, on the CPU; latents are zeros of the right shape."""
-    window, device = shop.recipe.material, next(codec.parameters()).device
-    references = [torch.empty(0)] * len(conditions)
-    sounds = list(references)
-    read = ReadCondition(shop.recipe.config(), window, shop.recipe.public.audio_path)
-    for number, (portrait, features) in by_processes(read, conditions, shop.workers):
-        latent = codec.encode(to_video(portrait[None, None]).to(device))[0]
-        references[number] = torch.from_numpy(rounded(latent.cpu().numpy()))
-        sounds[number] = features
-        shop.progress("read conditions", number + 1, len(conditions), "")
-    reference = torch.stack(references)
-    zeros = torch.zeros(len(conditions), codec.latent_channels, latent_frames(window), *reference.shape[3:])
-    return Batch(zeros, reference, torch.stack(sounds), tuple(condition.prompt for condition in conditions))
-
-
-def chosen_conditions(shop: Workshop) -> list[Condition]:
-    """Return a condition for each trajectory, curated or not as the recipe says.
-
-    Where they are few, those that are trained on repeat. The last trajectories, which are only measured on, have
-    conditions that none of the others has.
-
-    Raises:
-        SpecError: there are too few for both.
-    """
-    recipe, options = shop.recipe, shop.recipe.conditions
-    folder = shop.made("curate", f"{'kept' if options.curated else 'found'}/conditions.jsonl").parent
-    known, apart = list(read_conditions(folder)), recipe.ode.held_out
-    if len(known) <= apart:
-        raise SpecError(
-            f"{len(known)} conditions, and {apart} of them are held out (ode.held_out): there must be more. Raise "
-            "conditions.people.people, or hold out fewer."
-        )
-    trained = known[: len(known) - apart]
-    return [trained[number % len(trained)] for number in range(options.pairs - apart)] + known[len(trained) :]
-
-
-def conditions_of(shop: Workshop, codec: CausalCodec) -> Batch:
-    """Return the conditions of all trajectories as networks take them."""
-    return encode_conditions(chosen_conditions(shop), shop, codec)
-
-
-def _conditions_hash(shop: Workshop) -> str:
-    """Return a hash of what trajectories and DMD are conditioned on: another curation is another one."""
-    networks = [Path(path) for path in (shop.recipe.public.audio, shop.recipe.public.text_encoder) if path]
-    return key_of(
-        drawing(),
-        [
-            (c.id, fingerprint.of_file(c.portrait), c.prompt, fingerprint.of_file(c.speech), c.seed)
-            for c in chosen_conditions(shop)
-        ],
-        *map(of_path, networks),
-    )
 
 
 # Networks ------------------------------------------------------------------------------------------------------------
@@ -341,11 +189,12 @@ def run_codec(shop: Workshop) -> str:
     recipe = shop.recipe
     model = recipe.config().codec
     if recipe.codec_weights:
-        codec, builtin = create_codec(model), recipe.codec_weights == "builtin"
-        path = bundled_codec(recipe.preset) if builtin else Path(recipe.codec_weights)
+        codec, path = create_codec(model), codec_file(recipe)
         load_codec(codec, path)
         # as it is in the package, to the byte: material made with it is found again
-        save_codec(codec, shop.out / "codec" / "codec.safetensors", torch.bfloat16 if builtin else None)
+        save_codec(
+            codec, shop.out / "codec" / "codec.safetensors", torch.bfloat16 if recipe.codec_weights == BUILTIN else None
+        )
         return f"The codec is that of {path}."
     if not isinstance(model, MiniCodecConfig):
         raise SpecError(f"the codec {model.kind!r} is not trained here; set codec_weights to its published weights.")
@@ -379,8 +228,16 @@ def run_teacher(shop: Workshop) -> str:
         recipe.teacher,
         material,
         shop.out / "teacher",
+        weight=audio_weights(material, recipe.audio_weight),
         seed=recipe.seed,
-        identity=key_of("teacher", facts(recipe)["teacher"], facts(recipe)["material"], codec_hash, recipe.seed),
+        identity=key_of(
+            "teacher",
+            facts(recipe)["teacher"],
+            facts(recipe)["material"],
+            codec_hash,
+            recipe.seed,
+            *([recipe.audio_weight] if recipe.audio_weight else []),
+        ),
         progress=shop.report("teacher"),
         ranks=shop.ranks,
     )
@@ -418,7 +275,7 @@ def _pairs(shop: Workshop, codec: CausalCodec) -> Pairs:
 
 
 def _pairs_hash(shop: Workshop) -> str:
-    return key_of("pairs", facts(shop.recipe)["pairs"], teacher_hash(shop), _conditions_hash(shop), shop.recipe.seed)
+    return key_of("pairs", facts(shop.recipe)["pairs"], teacher_hash(shop), conditions_hash(shop), shop.recipe.seed)
 
 
 def run_ode(shop: Workshop) -> str:
@@ -431,6 +288,7 @@ def run_ode(shop: Workshop) -> str:
         recipe.ode,
         pairs,
         shop.out / "ode",
+        weight=_weights(shop, codec, codec_hash),
         seed=recipe.seed,
         identity=key_of("ode", facts(recipe), codec_hash, _pairs_hash(shop), *start_hash(shop)),
         progress=shop.report("ode-init"),
@@ -472,6 +330,7 @@ def run_dmd(shop: Workshop) -> str:
         folder,
         evaluate=lambda model: measure_student(model, codec, watch(), folder / "made", seed=recipe.seed),
         keep=keep,
+        weight=_weights(shop, codec, codec_hash),
         seed=recipe.seed,
         identity=key_of(
             "dmd",
@@ -485,6 +344,12 @@ def run_dmd(shop: Workshop) -> str:
         ranks=shop.ranks,
     )
     return f"{_ended('dmd', now)} {shop.ranks.first_only(write_bundle, shop, now)}"
+
+
+def _weights(shop: Workshop, codec: CausalCodec, codec_hash: str) -> Tensor | None:
+    """Return what each element of a latent counts; the material is read for it alone, and only where it is wanted."""
+    weight = shop.recipe.audio_weight
+    return audio_weights(material_of(shop, codec, codec_hash), weight) if weight else None
 
 
 def _save(shop: Workshop, model: Denoiser, codec: CausalCodec, stage: str, name: str) -> None:

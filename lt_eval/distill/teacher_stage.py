@@ -13,6 +13,7 @@ from torch import Tensor
 from lt_eval.distill import losses
 from lt_eval.distill.denoiser import Denoiser, after_first, dropped
 from lt_eval.distill.graphs import Repeated, numbers
+from lt_eval.distill.linear import fit_prior
 from lt_eval.distill.material import Batch, Material
 from lt_eval.distill.ranks import ALONE, Ranks
 from lt_eval.distill.training import Average, LoopOptions, Optimiser, OptimiserOptions, Progressed, generator_of, train
@@ -48,7 +49,12 @@ class TeacherOptions:
 
 
 def teacher_loss(
-    model: Denoiser, batch: Batch, options: TeacherOptions, generator: torch.Generator, ranks: Ranks = ALONE
+    model: Denoiser,
+    batch: Batch,
+    options: TeacherOptions,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Return the flow loss of one batch at random noise levels, one a clip, with conditions dropped at random."""
     size, frames = batch.latents.shape[0], batch.latents.shape[2]
@@ -57,17 +63,22 @@ def teacher_loss(
     text = both | ((chance >= options.drop_both) & (chance < options.drop_both + options.drop_text))
     audio = both | (chance > 1 - options.drop_audio)
     sigma = losses.warp(ranks.uniform((size, 1), generator), options.shift)
-    return flow_loss_at(model, dropped(batch, text, audio), sigma.expand(size, frames), generator, ranks)
+    return flow_loss_at(model, dropped(batch, text, audio), sigma.expand(size, frames), generator, ranks, weight)
 
 
 def flow_loss_at(
-    model: Denoiser, batch: Batch, sigma: Tensor, generator: torch.Generator, ranks: Ranks = ALONE
+    model: Denoiser,
+    batch: Batch,
+    sigma: Tensor,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the flow loss of a batch at noise levels [B, F]."""
+    """Return the flow loss of a batch at noise levels [B, F]; `weight` [C, h, w] is what each element counts."""
     noise = ranks.normal(batch.latents.shape, generator)
     noisy = losses.add_noise(batch.latents, noise, sigma)
     velocity = model.velocity(noisy, sigma, model.conditions(batch))
-    return losses.flow_loss(velocity, batch.latents, noise, after_first(sigma))
+    return losses.flow_loss(velocity, batch.latents, noise, after_first(sigma), weight)
 
 
 @torch.no_grad()
@@ -88,6 +99,7 @@ def train_teacher(
     material: Material,
     folder: Path,
     *,
+    weight: Tensor | None = None,
     seed: int = 0,
     identity: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
@@ -95,13 +107,17 @@ def train_teacher(
 ) -> tuple[Denoiser, Progressed]:
     """Train the teacher, or continue; return it with averaged weights.
 
-    Of several processes each takes its part of a step, of a model that is `sharded`; the first returns the weights.
+    Its prior, where it has one, is fitted to the material first. `weight` [C, h, w] is what each element of a latent
+    counts in training; held-out losses count all alike. Of several processes each takes its part of a step, of a model
+    that is `sharded`; the first returns the weights.
     """
+    if model.transformer.prior is not None:
+        fit_prior(model.transformer.prior, material)
     optimiser = Optimiser(model.parameters(), options.adam, options.loop.steps)
     average = Average(model, options.ema, start=options.loop.steps // 10)
 
     def update(batch: Batch, draws: Ranks, generator: torch.Generator) -> dict[str, Tensor]:
-        loss = teacher_loss(model, batch, options, generator, draws)
+        loss = teacher_loss(model, batch, options, generator, draws, weight)
         return {"loss": loss.detach(), "norm": optimiser.follow(loss)}
 
     repeated = Repeated(update, ranks, model.device)

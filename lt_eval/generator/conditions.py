@@ -27,10 +27,12 @@ class Modulation(NamedTuple):
     Attributes:
         time: [B, F, dim]; F may be 1 where all frames share their noise level.
         projected: [B, F, 6, dim].
+        sigma: [B, F] float32, 0..1: the level itself.
     """
 
     time: Tensor
     projected: Tensor
+    sigma: Tensor
 
 
 class Conditions(NamedTuple):

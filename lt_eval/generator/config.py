@@ -12,6 +12,9 @@ from lt_eval.errors import SpecError
 from lt_eval.generator.audio_config import AudioConfig
 from lt_eval.generator.codec_config import CodecConfig
 
+TIMESTEPS = 1000.0
+"""Timestep of pure noise."""
+
 VIDEO_FRAMES_PER_LATENT = 4
 """Temporal compression of the codecs: latent frame 0 is one video frame, each later one is four."""
 
@@ -35,6 +38,8 @@ class ModelConfig:
         patch: latent frames, rows and columns of a token. The first must be 1: a token never spans two frames.
         prompt_table: rows of the learned table of hashed word pieces (`text.PromptTable`) that is trained together with
             the transformer and kept beside it; 0 where prompts go to an encoder of their own.
+        prior_side: rows, and columns, of the latents for which a `GaussianPrior` is kept that the network corrects; 0
+            where it predicts the velocity itself, as Wan does.
         eps: of every normalisation.
     """
 
@@ -51,6 +56,7 @@ class ModelConfig:
     audio_layers: tuple[int, ...]
     patch: tuple[int, int, int] = (1, 2, 2)
     prompt_table: int = 0
+    prior_side: int = 0
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -187,6 +193,11 @@ class GeneratorConfig:
         for step in (rows * self.codec.spatial, columns * self.codec.spatial):
             if self.size < step or self.size % step:
                 raise SpecError(f"size is {self.size}; it must be a multiple of {step} (a token of the transformer).")
+        if self.model.prior_side not in (0, self.latent_side):
+            raise SpecError(
+                f"model.prior_side is {self.model.prior_side}, and a picture of {self.size} pixels has "
+                f"{self.latent_side} x {self.latent_side} latents; they must be equal, or model.prior_side 0."
+            )
         if not 1 <= self.fps <= 120:
             raise SpecError(f"fps is {self.fps:g}; it must lie in 1..120.")
 

@@ -28,7 +28,8 @@ from lt_eval.generator.attention import (
 )
 from lt_eval.generator.cache import KVCache
 from lt_eval.generator.conditions import AudioBias, AudioPack, Conditions, CrossKV, Modulation, sinusoid
-from lt_eval.generator.config import ModelConfig, StreamConfig
+from lt_eval.generator.config import TIMESTEPS, ModelConfig, StreamConfig
+from lt_eval.generator.prior import GaussianPrior
 
 _UNBOUNDED = 1 << 30
 
@@ -120,10 +121,11 @@ class Transformer(nn.Module):
         if config.audio_hidden:
             self.audio_proj = AudioPack(config.audio_dim, config.audio_hidden)
             self.audio_cond_projs = nn.ModuleList(nn.Linear(config.audio_hidden, dim) for _ in config.audio_layers)
+        self.prior = GaussianPrior(config.latent_channels, config.prior_side) if config.prior_side else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as upstream does: Xavier, small embeddings, and a head of zeros that predicts velocity 0."""
+        """Initialise as upstream does: Xavier, small embeddings, and a head of zeros: velocity 0, or the prior's."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -160,7 +162,7 @@ class Transformer(nn.Module):
     def modulation(self, timestep: Tensor) -> Modulation:
         """Embed noise levels [B, F or 1], timesteps 0..1000."""
         time = self.time_embedding(sinusoid(timestep, self.config.freq_dim).to(self.dtype))  # [B, F, D]
-        return Modulation(time, torch.unflatten(self.time_projection(time), -1, (6, -1)))
+        return Modulation(time, torch.unflatten(self.time_projection(time), -1, (6, -1)), timestep.float() / TIMESTEPS)
 
     def cross_kv(self, text: Tensor) -> CrossKV:
         """Return every layer's keys and values of a prompt [B, L, text_dim]; a session needs them once."""
@@ -216,7 +218,7 @@ class Transformer(nn.Module):
                 x = checkpoint(self._layer, *given, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = self._layer(x, layer, level, conditions, attend)
-        return self._leave(x, level, grid)
+        return self._leave(x, level, grid, noisy, conditions)
 
     def step(
         self,
@@ -245,7 +247,7 @@ class Transformer(nn.Module):
             x = self._layer(x, layer, level, conditions, attend)
         if write:
             cache.advance()
-        return self._leave(x, level, cache.grid)
+        return self._leave(x, level, cache.grid, noisy, conditions)
 
     def prefill(self, clean: Tensor, timestep: Tensor | Modulation, conditions: Conditions, cache: KVCache) -> None:
         """Write the keys and values of a finished block and go on to the next one.
@@ -271,6 +273,8 @@ class Transformer(nn.Module):
         """Return tokens [B, F, P, D], the embedded noise level and the prepared conditions."""
         # by the class: where parameters are sharded the instance wraps its entry points, and wraps must not nest
         level = timestep if isinstance(timestep, Modulation) else Transformer.modulation(self, timestep)
+        if self.prior is not None:
+            noisy = self.prior.whitened(noisy, conditions.reference, level.sigma)
         noisy = noisy.to(self.dtype)
         reference = conditions.reference.to(self.dtype).expand_as(noisy)  # [B, C, F, h, w]
         mask = torch.ones_like(noisy[:, :1])  # [B, 1, F, h, w]
@@ -294,12 +298,17 @@ class Transformer(nn.Module):
         bias = conditions.audio.biases[self.config.audio_layers.index(layer)]  # [B, F, D]
         return x + bias[:, :, None]
 
-    def _leave(self, x: Tensor, level: Modulation, grid: tuple[int, int]) -> Tensor:
-        """Return latents [B, C, F, h, w] for tokens [B, F, P, D]."""
+    def _leave(
+        self, x: Tensor, level: Modulation, grid: tuple[int, int], noisy: Tensor, conditions: Conditions
+    ) -> Tensor:
+        """Return the velocity [B, C, F, h, w] for tokens [B, F, P, D] of noisy latents."""
         rows, columns = self.config.patch[1:]
         patches = torch.unflatten(self.head(x, level.time), 3, (rows, columns, -1))  # [B, F, P, p, q, C]
         patches = torch.unflatten(patches, 2, grid)  # [B, F, y, x, p, q, C]
-        return patches.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)  # [B, C, F, y p, x q]
+        out = patches.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)  # [B, C, F, y p, x q]
+        if self.prior is None:
+            return out
+        return self.prior.velocity(noisy, conditions.reference, level.sigma, out).to(out.dtype)
 
     def _patches(self, latents: Tensor) -> Tensor:
         """Cut [B, K, F, h, w] into tokens [B, F, P, K p q], in the order of the convolution's weights."""

@@ -37,8 +37,8 @@ MINI = GeneratorConfig(
         audio_features=256,
         audio_hidden=64,
         audio_layers=(1, 2, 3, 4),
-        patch=(1, 1, 1),
         prompt_table=1024,
+        prior_side=8,
     ),
     # trained on clips of seconds and run for minutes: positions stay where training was
     stream=StreamConfig(rope="relative", timestep_rounding=None),
@@ -120,10 +120,11 @@ def bundled_codec(preset: str) -> Path:
     """
     path = BUNDLED / f"{preset}-codec.safetensors"
     if not path.is_file():
-        known = ", ".join(sorted(found.name.removesuffix("-codec.safetensors") for found in BUNDLED.glob("*-codec.*s")))
+        suffix = "-codec.safetensors"
+        known = ", ".join(sorted(found.name.removesuffix(suffix) for found in BUNDLED.glob(f"*{suffix}")))
         raise WeightsError(
-            f"No trained codec of {preset!r} comes with the package, only of: {known}. Train it (lt-eval distill "
-            "codec) or give the path of a file."
+            f"No trained codec of {preset!r} comes with the package, only of: {known}. Leave codec_weights out to "
+            "train one, or give the path of a file."
         )
     return path
 

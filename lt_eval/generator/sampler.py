@@ -17,11 +17,8 @@ from torch import Tensor
 from lt_eval.errors import SpecError
 from lt_eval.generator.cache import KVCache
 from lt_eval.generator.conditions import Conditions, Modulation
-from lt_eval.generator.config import StreamConfig
+from lt_eval.generator.config import TIMESTEPS, StreamConfig
 from lt_eval.generator.model import Transformer
-
-TIMESTEPS = 1000.0
-"""Timestep of pure noise."""
 
 
 def shifted_sigmas(steps: int, shift: float) -> list[float]:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from lt_eval.cli import main
-from lt_eval.distill.recipe import BASES, build
+from lt_eval.distill.recipe import BASES, Recipe, build
 from lt_eval.distill.stages import Workshop, run_stage
 from lt_eval.errors import SpecError, StoreError, WeightsError
 from lt_eval.generator.reference import ReferenceGenerator
@@ -178,3 +178,37 @@ def test_recipes_in_the_repository_can_be_read() -> None:
 def test_recipes_that_are_none_are_refused(tables: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         build(tables)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"codec": {"batch": 0}}, "codec.batch is 0; it must be at least 1"),
+        ({"codec": {"crop": 0}}, "codec.crop is 0; it must be at least 1"),
+        ({"codec": {"adam": {"learning_rate": float("nan")}}}, "codec.adam.learning_rate is nan; it must be finite"),
+        ({"teacher": {"loop": {"steps": -1}}}, "teacher.loop.steps is -1; it must be at least 1"),
+        ({"dmd": {"loop": {"checkpoint_every": 0}}}, "dmd.loop.checkpoint_every is 0; it must be at least 1"),
+        ({"ode": {"ema": 1.5}}, "ode.ema is 1.5; it must be at most 1"),
+        ({"dmd": {"teacher_guidance": float("inf")}}, "dmd.teacher_guidance is inf; it must be finite"),
+        ({"held_out_seconds": -1.0}, "held_out_seconds is -1.0; it must be at least 0"),
+    ],
+)
+def test_a_number_that_no_stage_could_use_is_refused(tables: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message.replace(".", r"\.")):
+        build(tables)
+
+
+def test_a_folder_in_which_nothing_was_made_takes_another_recipe(tmp_path: Path) -> None:
+    recipe = build(tomllib.loads(RECIPE))
+
+    def shop(changed: Recipe) -> Workshop:
+        return Workshop(changed, tmp_path / "out", lambda *_: None)
+
+    for wrong in (replace(recipe, codec_weights="builtin"), replace(recipe, shared={"curate": str(tmp_path / "no")})):
+        with pytest.raises((WeightsError, StoreError)):
+            run_stage("codec", shop(wrong))
+        assert not (tmp_path / "out" / "recipe.json").is_file()
+    shop(replace(recipe, seed=5)).claim("curate")  # and one that was stopped before it made anything
+    run_stage("curate", shop(recipe))
+    with pytest.raises(StoreError, match=r"another recipe was carried out here \(it differs in dmd.ratio, seed\)"):
+        run_stage("curate", shop(replace(recipe, seed=5, dmd=replace(recipe.dmd, ratio=7))))

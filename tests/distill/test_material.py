@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lt_eval.distill import talkers
+from lt_eval.distill.asked import chosen_conditions
 from lt_eval.distill.codec_stage import CodecOptions, crops, measure_codec, reconstruction_terms, statistics
 from lt_eval.distill.conditions import Condition, write_conditions, write_picture
 from lt_eval.distill.folders import journal, note
@@ -20,7 +21,7 @@ from lt_eval.distill.held_out import longer, measure_clips
 from lt_eval.distill.material import GRID, Material, audio_of, latent_frames, make_material
 from lt_eval.distill.pictures import to_frames, to_video
 from lt_eval.distill.recipe import build
-from lt_eval.distill.stages import Workshop, chosen_conditions, run_stage
+from lt_eval.distill.stages import Workshop, run_stage
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, draw, pieces
 from lt_eval.distill.teacher_stage import TeacherOptions, teacher_loss
 from lt_eval.distill.training import generator_of

@@ -123,7 +123,7 @@ def test_a_teacher_of_another_recipe_is_refused(table3: ModuleType, tmp_path: Pa
     with pytest.raises(SpecError, match="no recipe was carried out there"):
         table3.check_teacher(tmp_path, rows)
     for tables, fits in (({"seed": 3, "ode": {"batch": 3}}, True), ({"teacher": {"batch": 3}}, False)):
-        Workshop(build(tables), tmp_path / str(fits), lambda *_: None).claim()
+        Workshop(build(tables), tmp_path / str(fits), lambda *_: None).claim("curate")
     table3.check_teacher(tmp_path / "True", rows)
     with pytest.raises(SpecError, match="made by another recipe"):
         table3.check_teacher(tmp_path / "False", rows)

@@ -48,7 +48,7 @@ class Oracle(Transformer):
         self.timesteps: list[float] = []
 
     def modulation(self, timestep: Tensor) -> Modulation:
-        return Modulation(timestep, timestep)
+        return Modulation(timestep, timestep, timestep / 1000)
 
     def step(self, noisy: Tensor, timestep: Any, conditions: Any, cache: Any, *, write: bool = False) -> Tensor:
         self.seen.append(noisy.clone())
