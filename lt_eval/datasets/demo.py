@@ -2,6 +2,7 @@
 
     ROOT/
         clips/ID.mp4  speech/ID.wav  portraits/ID.png       the reference, what drives it, its first frame
+        portraits/ID.faces.json                             the face in it
         methods/NAME/ID.mp4                                 made from the same frames and samples, encoded the same way
         items/ID.json                                       written last: an item with its record is whole
         manifest.json                                       all records; written when all items are
@@ -28,7 +29,7 @@ import numpy as np
 
 from lt_eval.datasets.folder import sha256_of
 from lt_eval.errors import DatasetError, SpecError, StoreError
-from lt_eval.paths import data_dir
+from lt_eval.paths import data_dir, faces_sidecar
 from lt_eval.records import SAMPLE_RATE_HZ, Dialogue, Turn
 from lt_eval.store import atomic_write, read_json, storage_error, write_json
 
@@ -219,7 +220,8 @@ class Demo:
                 f"{self.folder}: holds a demo set made with {found}, and {self._header()} is asked for. "
                 "Give another demo.root, or leave it out: then each set has a folder of its own."
             )
-        return all((self.folder / file).is_file() for file in record["files"])
+        files = set(record["files"]) | {_portrait_face(record["id"])}
+        return all((self.folder / file).is_file() for file in files)
 
     def _ensure(self) -> None:
         if all(self._is_whole(index) for index in range(self.clips)):
@@ -275,16 +277,22 @@ def _write_item(root: Path, name: str, clip: SyntheticClip, other_audio: Audio) 
 
     from lt_eval.media.encode import encode
 
-    files = [f"clips/{name}.mp4", f"speech/{name}.wav", f"portraits/{name}.png"]
+    files = [f"clips/{name}.mp4", f"speech/{name}.wav", f"portraits/{name}.png", _portrait_face(name)]
     encode(root / files[0], clip.frames, FPS, clip.audio, crf=CRF, preset=PRESET)
     with atomic_write(root / files[1], "wb") as out:
         out.write(_wav(clip.audio))
     with atomic_write(root / files[2], "wb") as out:
         out.write(cv2.imencode(".png", np.ascontiguousarray(clip.frames[0, :, :, ::-1]))[1].tobytes())
+    write_json(root / files[3], {"fps": FPS, "faces": clip.boxes[:1].tolist()})
     for method, frames, audio, crf in altered(clip, other_audio):
         files.append(f"methods/{method}/{name}.mp4")
         encode(root / files[-1], frames, FPS, audio, crf=crf, preset=PRESET)
     return files
+
+
+def _portrait_face(name: str) -> str:
+    """Return the file with the box of the face in a portrait, where metrics look for it."""
+    return str(faces_sidecar(Path("portraits") / f"{name}.png"))
 
 
 def _wav(audio: Audio) -> bytes:

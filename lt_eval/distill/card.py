@@ -76,7 +76,7 @@ def write_bundle(shop: Workshop, now: Progressed) -> str:
     recipe, folder = shop.recipe, shop.out / "dmd"
     step, loss = min(now.held_out, key=lambda pair: pair[1])
     final = load_parts(recipe.config(), Sources(transformer=folder / "student.safetensors"))
-    told = {"recipe": recipe.name, "dmd_step": str(step), "held_out": f"{loss:.4g}"}
+    told = {"recipe": recipe.name, "stage": "dmd", "dmd_step": str(step), "held_out": f"{loss:.4g}"}
     path = shop.out / f"{recipe.name}.safetensors"
     save_bundle(final, path, card=told)
     homes = {stage: shop.home(stage) for stage in ("curate", *TRAINED)}

@@ -63,7 +63,7 @@ def from_public(state: Mapping[str, Tensor], config: ModelConfig, source: str = 
     with torch.device("meta"):
         own = Transformer(config).state_dict()
     expected = {name: value.shape for name, value in to_public(own).items()}
-    _check(state, expected, source)
+    check_layout(state, expected, source)
     joined: dict[str, Tensor] = {}
     for key in own:
         parts = _parts(key)
@@ -130,9 +130,10 @@ def read_state(path: Path, entry: str | None = None) -> dict[str, Tensor]:
         else:
             held = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as cause:
-        first = (str(cause).splitlines() or [""])[0].rstrip(".")
+        kind = "a safetensors file" if path.suffix == ".safetensors" else "weights as torch.save writes them"
         raise WeightsError(
-            f"{path} cannot be read as weights ({type(cause).__name__}: {first}). Fetch it again."
+            f"{path} cannot be read as weights: it is not {kind}, or it is damaged. Give a file of weights; if "
+            "it was downloaded, fetch it again."
         ) from cause
     return _unwrap(_tensors(held, path, entry))
 
@@ -193,7 +194,12 @@ def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
+def check_layout(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
+    """Refuse a state dict whose names or shapes are not the expected ones.
+
+    Raises:
+        WeightsError: lists what is missing, what is left over and what has another shape.
+    """
     differing = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(shape)}"
         for name, shape in expected.items()
@@ -206,9 +212,9 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], sour
     }
     if any(findings.values()):
         text = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in findings.items() if names)
-        raise WeightsError(f"{source} is not laid out as this model. {text}. Check that the shape is the checkpoint's.")
+        raise WeightsError(f"{source} is not laid out as this model. {text}. Give the preset, or config, of its shape.")
 
 
-def _some(names: Iterable[str], most: int = 20) -> str:
+def _some(names: Iterable[str], most: int = 4) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

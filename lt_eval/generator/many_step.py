@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lt_eval.errors import ConditionError, SpecError, UsageError, WeightsError
+from lt_eval.generator.cards import TEACHER, stage_of
 from lt_eval.generator.reference import ReferenceGenerator
 from lt_eval.generator.timeline import Timeline
 from lt_eval.store import key_of
@@ -136,6 +137,11 @@ class ManyStepGenerator:
         ]
         if self.weights == "random":
             notes.append("teacher: its weights are random, not trained, and its clips are noise.")
+        if stage_of(self._parts.sources.transformer) not in ("", TEACHER):
+            notes.append(
+                "teacher: its weights are a student's, which was trained to stream in a few steps and not for many in "
+                "both directions."
+            )
         return tuple(notes)
 
     @property

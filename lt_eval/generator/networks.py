@@ -152,10 +152,9 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     Raises:
         WeightsError: keys are missing or left over, or shapes differ.
     """
-    try:
-        module.load_state_dict(dict(state))
-    except RuntimeError as cause:
-        raise WeightsError(f"{source} does not fit: {cause}. Use weights of this preset, or its options.") from cause
+    own = {key: value.shape for key, value in module.state_dict().items()}
+    checkpoint.check_layout(state, own, source)
+    module.load_state_dict(dict(state))
 
 
 def _reading(
@@ -192,4 +191,6 @@ def resolve_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as cause:
         first = str(cause).splitlines()[0].rstrip(".")
+        if first.startswith("Expected one of"):  # and then names thirty kinds
+            first = "torch knows no such kind of device"
         raise SpecError(f"device {device!r} cannot be used here: {first}. Use auto or cpu.") from cause

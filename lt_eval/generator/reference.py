@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_eval import fingerprint
 from lt_eval.errors import ConditionError, SpecError, UsageError, WeightsError
+from lt_eval.generator.cards import TEACHER, stage_of
 from lt_eval.generator.presets import BUNDLED, configure
 from lt_eval.generator.timeline import Timeline
 from lt_eval.registry import suggestion
@@ -202,6 +203,11 @@ class ReferenceGenerator:
         ]
         if self.sources.transformer is None:
             notes.append("reference generator: its weights are random, not trained, and its clips are noise.")
+        if stage_of(self.sources.transformer) == TEACHER:
+            notes.append(
+                "reference generator: its weights are a teacher's, which was trained for many steps in both directions "
+                "and not to stream in a few."
+            )
         return tuple(notes)
 
     @property
