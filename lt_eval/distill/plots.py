@@ -178,7 +178,7 @@ def write_plots(out: Path) -> Path:
     """
     sections = {stage: plots_of(out / stage) for stage in STAGES}
     if not any(sections.values()):
-        raise StoreError(f"{out}: no stage of a distillation has a log there. Check --out; curate and ode-pairs have none.")
+        raise StoreError(f"{out}: no stage of a distillation has a log there, and curate and ode-pairs keep none.")
     for stage, plots in sections.items():
         for one in plots:
             with atomic_write(out / "plots" / f"{stage}-{safe_name(one.title)}.svg") as file:

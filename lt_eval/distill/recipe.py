@@ -306,4 +306,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
             del found[name]
     if not recipe.conditions.folder:
         del found["conditions"]["folder"]
+    for people in (found["material"], found["conditions"]["people"], found["codec"]["people"]):
+        if people["motion"] == 1:
+            del people["motion"]
     return found

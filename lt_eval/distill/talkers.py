@@ -6,6 +6,7 @@ last people of the range. A drawn window is kept on disk, since every stage look
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from lt_eval import fingerprint
 from lt_eval.execution import ExecutionPolicy, WorkerLost, map_tasks
 from lt_eval.records import SAMPLE_RATE_HZ
 from lt_eval.store import atomic_write, key_of
+from lt_eval.synthetic.motion import Pose
 from lt_eval.synthetic.talker import perform
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class TalkerOptions:
         frames: video frames a window; 4 k + 1.
         size: side in pixels.
         fps: frames a second.
+        motion: how far heads move from where they are at the start of a window, as a share of what is natural.
     """
 
     first_seed: int = 7_000_000
@@ -52,6 +55,7 @@ class TalkerOptions:
     frames: int = 81
     size: int = 256
     fps: float = 25.0
+    motion: float = 1.0
 
     @property
     def trained(self) -> int:
@@ -85,8 +89,14 @@ def drawing() -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _performance(seed: int, seconds: float, size: int, fps: float) -> Performance:
-    return perform(seed, seconds, size, fps)
+def _performance(options: TalkerOptions, person: int, seconds: float) -> Performance:
+    show = perform(options.first_seed + person, seconds, options.size, options.fps)
+    if options.motion == 1:
+        return show
+    poses = np.array(show.poses)
+    starts = poses[np.arange(len(poses)) // options.frames * options.frames]
+    calmer = starts + options.motion * (poses - starts)
+    return dataclasses.replace(show, poses=[Pose(*map(float, pose)) for pose in calmer])
 
 
 def draw(options: TalkerOptions, person: int, window: int) -> Window:
@@ -98,7 +108,7 @@ def draw(options: TalkerOptions, person: int, window: int) -> Window:
     if not (0 <= person < options.people and 0 <= window < options.windows):
         raise ValueError(f"there is no window {window} of person {person} among {options.people} x {options.windows}.")
     seconds = options.windows * options.frames / options.fps
-    show = _performance(options.first_seed + person, seconds, options.size, options.fps)
+    show = _performance(options, person, seconds)
     start = window * options.frames
     frames = np.stack([show.draw(start + index) for index in range(options.frames)])
     first, last = (round(at / options.fps * SAMPLE_RATE_HZ) for at in (start, start + options.frames))
@@ -164,7 +174,7 @@ class DrawPieces:
     def __call__(self, person: int) -> NDArray[np.uint8]:
         """Return uint8 RGB [pieces, T, size, size, 3]."""
         options, frames = self.options, self.wanted.frames
-        show = perform(options.first_seed + person, 20.0, options.size, options.fps)
+        show = _performance(options, person, 20.0)
         rng = np.random.Generator(np.random.PCG64([options.first_seed + person, 17]))
         starts = [int(rng.integers(len(show) - frames)) for _ in range(self.wanted.pieces)]
         return np.stack([[show.draw(index) for index in range(start, start + frames)] for start in starts])
@@ -185,7 +195,7 @@ def pieces(
     """
     name = (
         f"pieces-{options.first_seed}-{options.people}-{options.size}-{options.fps:g}-{wanted.pieces}x{wanted.frames}"
-        f"-{drawing()}"
+        f"-{drawing()}" + (f"-motion-{options.motion:g}" if options.motion != 1 else "")
     )
     path = folder / f"{name}.npy"
     if not path.is_file():

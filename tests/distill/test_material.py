@@ -50,6 +50,20 @@ def test_windows_are_consecutive_pieces_of_one_performance_with_their_own_audio(
         assert window.boxes == tuple(show.box(start + index) for index in range(9))
 
 
+def test_calm_people_begin_as_others_and_move_by_the_stated_share() -> None:
+    calm = replace(PEOPLE, motion=0.25)
+    for number in range(2):
+        natural, calmer = draw(PEOPLE, 1, number), draw(calm, 1, number)
+        np.testing.assert_array_equal(natural.frames[0], calmer.frames[0])  # the portrait is the same
+        np.testing.assert_array_equal(natural.audio, calmer.audio)
+    whole, quarter = (talkers._performance(options, 1, 18 / 25) for options in (PEOPLE, calm))
+    poses, calmed = np.array(whole.poses), np.array(quarter.poses)
+    np.testing.assert_allclose(calmed[9:] - calmed[9], 0.25 * (poses[9:] - poses[9]), atol=1e-12)
+    np.testing.assert_array_equal(whole.mouth, quarter.mouth)
+    still = talkers._performance(replace(PEOPLE, motion=0.0), 1, 18 / 25)
+    assert len({tuple(pose) for pose in still.poses[:9]}) == 1
+
+
 @pytest.mark.parametrize(("person", "window"), [(3, 0), (-1, 0), (0, 2)])
 def test_a_window_that_nobody_has_is_refused(person: int, window: int) -> None:
     with pytest.raises(ValueError, match="there is no window"):
