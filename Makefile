@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 .PHONY: demo test check parity extras full test-full judge-env test-judge format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/lt-eval single --dataset demo --out results/demo
+	$(BIN)/lt-eval single --dataset demo --generator reference --out results/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -55,7 +55,7 @@ IN_TIME_FRAMES = 1
 IN_TIME_SHARE = 0.9
 CLOSER = 5.0
 OF_TEACHER = 1.5
-LEAST_SECONDS = 2.4
+LEAST_SECONDS = 2.2
 """Of a clip: Sync asks for 50 frames of a face, and hears a little beyond them."""
 
 
@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True, help="teacher/teacher.safetensors of its distillation")
-    parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "mini-gpu.toml", help="that made them")
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "mini-cpu.toml", help="that made them")
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the people")
     parser.add_argument("--seconds", type=float, default=5.0, help="of their clips")

@@ -307,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("train", "measure", "report"))
     parser.add_argument("--out", type=Path, required=True, help="folder of everything")
-    parser.add_argument("--recipe", type=Path, default=HERE / "mini-gpu.toml", help="the final configuration")
+    parser.add_argument("--recipe", type=Path, default=HERE / "mini-cpu.toml", help="the final configuration")
     parser.add_argument("--set", dest="setting", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument("--teacher", type=Path, help="folder of lt-eval distill that has this codec and teacher")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

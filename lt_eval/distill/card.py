@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_eval import provenance
 from lt_eval.distill.plots import KEEPS_BEST, curves_of, kept_step
-from lt_eval.distill.recipe import Recipe
+from lt_eval.distill.recipe import BUILTIN, Recipe
 from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.training import outcome, read_log, why_it_ended
 from lt_eval.generator.networks import Sources, load_parts, save_bundle
@@ -96,7 +96,7 @@ def _drawn_alone(recipe: Recipe) -> bool:
     """Return whether nothing but drawn people has ever been looked at, as far as the recipe says."""
     public = recipe.public
     published = public.teacher.files or public.start.files or public.text_encoder or public.audio
-    return not published and not recipe.conditions.folder and recipe.codec_weights in ("", "builtin")
+    return not published and not recipe.conditions.folder and recipe.codec_weights in ("", BUILTIN)
 
 
 def _from(recipe: Recipe) -> str:
@@ -129,10 +129,12 @@ def _data(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
         passed = f"{report['kept']} of {report['given']}"
     kept = f"those that pass curation, {passed}"
     used = kept if conditions.curated else f"all, of which {passed} would pass curation"
-    codec = f"that of {recipe.codec_weights}" if recipe.codec_weights else _people(recipe.codec.people)
+    given = "the one that comes with lt-eval" if recipe.codec_weights == BUILTIN else f"that of {recipe.codec_weights}"
+    codec = given if recipe.codec_weights else _people(recipe.codec.people)
     files = ", ".join(recipe.public.teacher.files)
     windows = f"windows of each: {recipe.material.windows}, of {recipe.material.frames} frames"
-    teacher = f"published, {files}" if files else f"{_people(recipe.material)}; {windows}"
+    calm = f"; heads move by {recipe.material.motion:g} of what is natural" if recipe.material.motion != 1 else ""
+    teacher = f"published, {files}" if files else f"{_people(recipe.material)}; {windows}{calm}"
     drawn = f"{_people(conditions.people)}, {conditions.damaged_share:.0%} of the portraits damaged"
     asked = f"recorded people of the folder {conditions.folder}" if conditions.folder else drawn
     start = ", ".join(recipe.public.start.files)

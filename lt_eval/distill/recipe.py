@@ -178,11 +178,6 @@ def check(recipe: Recipe) -> None:
     _check_numbers(recipe)
     config = recipe.config()
     check_public(config, recipe.public)
-    if recipe.audio_weight and recipe.material.trained < 2:
-        raise SpecError(
-            f"audio_weight is {recipe.audio_weight:g} and material trains on {recipe.material.trained} people; half of "
-            "them are to predict the other half, so there must be at least 2, or audio_weight 0."
-        )
     for stage, folder in recipe.shared.items():
         if stage not in SHAREABLE:
             raise SpecError(f"shared.{stage}: no stage that can be shared is called so.{suggestion(stage, SHAREABLE)}")
@@ -222,6 +217,11 @@ def check(recipe: Recipe) -> None:
     for name, value, lowest in least:
         if value < lowest:
             raise SpecError(f"{name} is {value}; with the other values of this recipe it must be at least {lowest}.")
+    if recipe.audio_weight and recipe.material.trained < 2:
+        raise SpecError(
+            f"audio_weight is {recipe.audio_weight:g} and material trains on {recipe.material.trained} people; half of "
+            "them are to predict the other half, so there must be at least 2, or audio_weight 0."
+        )
     for name, frames in (
         ("material.frames", recipe.material.frames),
         ("codec.pieces.frames", recipe.codec.pieces.frames),

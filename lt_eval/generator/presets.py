@@ -54,7 +54,7 @@ MINI = GeneratorConfig(
     size=256,
     fps=25.0,
 )
-"""6.5 M parameters and 5.9 M of the codec, 32 x in space: 192 tokens a block, in real time on two processor cores."""
+"""6.4 M parameters and 5.9 M of the codec, 32 x in space: 48 tokens a block, in real time on two processor cores."""
 
 NANO = GeneratorConfig(
     name="nano",

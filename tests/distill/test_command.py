@@ -32,6 +32,7 @@ held_out_seconds = 2.6
 held_out_people = 2
 material = {people = 6, held_out = 2, windows = 1, frames = 33, size = 64}
 pairs = {trajectory_steps = 4, batch = 4}
+generator = {model = {prior_side = 4}}
 
 [conditions]
 pairs = 6
@@ -85,7 +86,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_bundle_talks(made: Path) -> None:
     show = perform(1, 1.0, 64)
-    generator = ReferenceGenerator(preset="nano", weights=str(made / "out" / "nano.safetensors"))
+    (made / "shape.toml").write_text('preset = "nano"\nmodel = {prior_side = 4}\n')
+    generator = ReferenceGenerator(config=str(made / "shape.toml"), weights=str(made / "out" / "nano.safetensors"))
     with generator.session(show.draw(0), prompt=show.prompt) as session:
         frames = np.concatenate(list(session.speak([show.audio])))
     assert frames.shape == (25, 64, 64, 3)

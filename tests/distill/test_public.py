@@ -44,6 +44,7 @@ AUDIO = {
 TABLES: dict[str, Any] = {
     "preset": "nano",
     "name": "public",
+    "audio_weight": 0.0,
     "held_out_seconds": 2.2,
     "held_out_people": 1,
     "generator": {

@@ -26,7 +26,7 @@ def recipe(tmp_path: Path) -> str:
         ("travel", ["unpack", "{recipe}", "{tmp}/p"], "{recipe} is no folder that travel.py pack wrote"),
         ("judge", ["--bundle", "{tmp}/no", "--teacher", "{recipe}"], "--bundle {tmp}/no: there is no such file"),
         ("judge", ["--bundle", "{recipe}", "--teacher", "{recipe}", "--people", "0"], "--people is 0; at least 1"),
-        ("judge", ["--bundle", "{recipe}", "--teacher", "{recipe}", "--seconds", "0"], "--seconds is 0; at least 2.4"),
+        ("judge", ["--bundle", "{recipe}", "--teacher", "{recipe}", "--seconds", "0"], "--seconds is 0; at least 2.2"),
         ("table3", ["train", "--out", "{tmp}/t", "--jobs", "0"], "--jobs is 0; at least 1"),
         ("table3", ["train", "--out", "{tmp}/t", "--device", "gpu"], "device 'gpu' cannot be used here"),
         ("table3", ["measure", "--out", "{tmp}/t"], "no row was trained with seed 0"),

@@ -51,7 +51,7 @@ def test_changes_are_laid_over_a_preset() -> None:
         ({"stream": {"rolling_blocks": 0}}, "rolling_blocks is 0; it must be at least 1"),
         ({"stream": {"context_noise": 1001}}, "context_noise is 1001"),
         ({"stream": {"shift": 0}}, "shift is 0; it must be above 0"),
-        ({"size": 250}, "size is 250; it must be a multiple of 32"),
+        ({"size": 250}, "size is 250; it must be a multiple of 64"),
         ({"fps": 0}, "fps is 0"),
         ({"model": {"heads": 3}}, "dim 256 over 3 heads"),
         ({"model": {"audio_layers": [6]}}, "must be among the layers 0 to 5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_an_element_that_never_moves_is_not_divided_by_nothing() -> None:
 
 @pytest.mark.parametrize("rope", ["absolute", "relative"])
 @torch.no_grad()
-def test_streaming_with_a_prior_is_the_block_causal_pass(rope: str) -> None:
+def test_streaming_with_a_prior_is_the_block_causal_pass(rope: Literal["absolute", "relative"]) -> None:
     stream = dataclasses.replace(StreamConfig(sink_blocks=1, rolling_blocks=2), rope=rope)
     made = nano.model(MODEL)
     assert made.prior is not None

@@ -23,7 +23,7 @@ from tests.generator.test_reference import NANO, SPEECH, say
         ({"preset": "mine"}, "No generator is called 'mine'"),
         ({"codec": "vae"}, "No codec is called 'vae'"),
         ({"rope": "none"}, "rope"),
-        ({"size": 100}, "size is 100; it must be a multiple of 32"),
+        ({"size": 100}, "size is 100; it must be a multiple of 64"),
         ({"preset": float("nan")}, "preset = nan: it must be a text"),
         ({"threads": 0}, "threads is 0"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
