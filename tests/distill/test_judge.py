@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from lt_eval.distill.recipe import build
 from lt_eval.generator.networks import save_bundle, seeded_parts
-from lt_eval.generator.presets import NANO
 from lt_eval.records import GROUND_TRUTH
 from tests.distill.test_command import RECIPE
 from tests.scripts import BENCHMARKS, script
@@ -94,7 +95,11 @@ def test_a_bundle_is_judged(
     monkeypatch.setenv("LT_EVAL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "nano.toml").write_text(RECIPE)
     for seed, name in enumerate(("bundle", "teacher"), 1):
-        save_bundle(seeded_parts(NANO, seed), tmp_path / f"{name}.safetensors", dtype=torch.float32)
+        save_bundle(
+            seeded_parts(build(tomllib.loads(RECIPE)).config(), seed),
+            tmp_path / f"{name}.safetensors",
+            dtype=torch.float32,
+        )
 
     def run(*words: object) -> int:
         line = ["--recipe", tmp_path / "nano.toml", "--work", tmp_path / "work", "--device", "cpu", *words]
