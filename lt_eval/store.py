@@ -49,11 +49,10 @@ def storage_error(path: Path, cause: OSError) -> LtEvalError:
         return StorageFullError(
             f"{path}: the disk is full. Everything finished so far is kept: make room and run the same command again."
         )
+    remedy = "Check the permissions, or choose another folder."
     if cause.errno in (errno.ENOTDIR, errno.EEXIST):
-        return StoreError(f"{path}: there is a file where a folder is needed. Choose another folder.")
-    return StoreError(
-        f"{path}: cannot be written ({cause.strerror or cause}). Check the permissions, or choose another folder."
-    )
+        remedy = "There is a file where a folder is needed: choose another folder."
+    return StoreError(f"{path}: cannot be written ({cause.strerror or cause}). {remedy}")
 
 
 @contextmanager
