@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from people import at_least, explained
+from people import at_least, without_traceback
 
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.held_out import HeldOut, longer, measure_clips, prepare_held_out
@@ -108,7 +108,7 @@ def measured() -> int:
 
 def main() -> int:
     """Print the scores, or what is wrong with what was given."""
-    return explained(measured)
+    return without_traceback(measured)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from people import (
     People,
     at_least,
     clips_of,
-    explained,
     generator_config,
     known_recipes,
     refuse_seen,
     score,
     value_of,
+    without_traceback,
 )
 
 from lt_eval.distill.recipe import Recipe, read_recipe
@@ -306,7 +306,7 @@ def judged() -> int:
 
 def main() -> int:
     """Judge a bundle, or say what is wrong with what was given."""
-    return explained(judged)
+    return without_traceback(judged)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def at_least(name: str, value: float, lowest: float) -> None:
         raise SpecError(f"{name} is {value:g}; at least {lowest:g} is needed.")
 
 
-def explained(script: Callable[[], int]) -> int:
+def without_traceback(script: Callable[[], int]) -> int:
     """Run a script; a mistake of its user becomes one sentence on stderr and exit status 2."""
     try:
         return script()

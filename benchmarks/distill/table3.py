@@ -35,12 +35,12 @@ from people import (
     People,
     at_least,
     clips_of,
-    explained,
     flat,
     generator_config,
     known_recipes,
     refuse_seen,
     score,
+    without_traceback,
 )
 
 from lt_eval.distill.recipe import Recipe, build, facts
@@ -362,7 +362,7 @@ def carried_out() -> int:
 
 def main() -> int:
     """Train, measure or report, or say what is wrong with what was given."""
-    return explained(carried_out)
+    return without_traceback(carried_out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from people import explained
+from people import without_traceback
 
 from lt_eval.distill.material import GRID
 from lt_eval.errors import SpecError
@@ -106,7 +106,7 @@ def unpack(source: Path, cache: Path) -> Path:
 
 def main() -> int:
     """Pack or unpack."""
-    return explained(carried)
+    return without_traceback(carried)
 
 
 def carried() -> int:

@@ -40,6 +40,7 @@ SPEC = LongSpec(
     device="cpu",
     threads=1,
 )
+ALONE = replace(SPEC, configurations={}, people=1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def test_the_true_clip_is_itself(done: Path) -> None:
 
 
 def test_a_face_that_fades_is_seen_to_fade(tmp_path: Path) -> None:
-    spec = LongSpec(f"{__name__}:Fading", seconds=2.4, window_s=1.2, size=96, people=1, device="cpu", threads=1)
+    spec = replace(ALONE, generator=f"{__name__}:Fading")
     windows = run(spec, tmp_path, progress=quiet, say=quiet).windows
     drift, identity, motion = (
         [float(c.value or 0) for w in windows for c in w.summary.cells if c.method == "Fading" and c.column == name]
@@ -163,7 +164,7 @@ def test_a_clip_that_is_gone_is_streamed_again_to_the_same_bytes(done: Path) -> 
 
 
 def test_a_stream_that_ends_early_is_a_row_with_a_reason(tmp_path: Path) -> None:
-    spec = LongSpec(f"{__name__}:Stops", seconds=2.4, window_s=1.2, size=96, people=1, device="cpu", threads=1)
+    spec = replace(ALONE, generator=f"{__name__}:Stops")
     said: list[str] = []
     outcome = run(spec, tmp_path, progress=quiet, say=said.append)
     reasons = [row.failure.reason for row in outcome.failures if row.failure]
@@ -204,16 +205,7 @@ class _BreaksOnce(ToySession):
 
 def test_a_stream_that_broke_is_made_and_measured_again(tmp_path: Path) -> None:
     """Its first window was whole, and was listed as missing for ever."""
-    spec = LongSpec(
-        f"{__name__}:BreaksOnce",
-        options={"mark": str(tmp_path / "mark")},
-        seconds=2.4,
-        window_s=1.2,
-        size=96,
-        people=1,
-        device="cpu",
-        threads=1,
-    )
+    spec = replace(ALONE, generator=f"{__name__}:BreaksOnce", options={"mark": str(tmp_path / "mark")})
     assert run(spec, tmp_path / "run", progress=quiet, say=quiet).failures
     assert not run(spec, tmp_path / "run", progress=quiet, say=quiet).failures
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
@@ -222,16 +214,7 @@ def test_a_stream_that_broke_is_made_and_measured_again(tmp_path: Path) -> None:
 
 def test_configurations_of_several_frame_rates_are_refused(tmp_path: Path) -> None:
     """Windows are counted in frames: those of the faster one were half as long as the true ones beside them."""
-    spec = LongSpec(
-        TOY,
-        configurations={"one": {"fps": 25.0}, "two": {"fps": 50.0}},
-        seconds=2.4,
-        window_s=1.2,
-        size=96,
-        people=1,
-        device="cpu",
-        threads=1,
-    )
+    spec = replace(ALONE, configurations={"one": {"fps": 25.0}, "two": {"fps": 50.0}})
     with pytest.raises(SpecError, match=r"'two' makes 50 frames a second and 'one' 25"):
         run(spec, tmp_path, progress=quiet, say=quiet)
 
