@@ -194,9 +194,11 @@ class GeneratorConfig:
             if self.size < step or self.size % step:
                 raise SpecError(f"size is {self.size}; it must be a multiple of {step} (a token of the transformer).")
         if self.model.prior_side not in (0, self.latent_side):
+            fitting = self.model.prior_side * self.codec.spatial
             raise SpecError(
                 f"model.prior_side is {self.model.prior_side}, and a picture of {self.size} pixels has "
-                f"{self.latent_side} x {self.latent_side} latents; they must be equal, or model.prior_side 0."
+                f"{self.latent_side} x {self.latent_side} latents; they must be equal. Use size {fitting}, or a config "
+                "with model.prior_side = 0 and weights of its own."
             )
         if not 1 <= self.fps <= 120:
             raise SpecError(f"fps is {self.fps:g}; it must lie in 1..120.")
