@@ -105,7 +105,7 @@ class Turn:
             self._close_ways()
             for thread in self._workers:
                 thread.join()
-            self._reader.join(LEAVE_S if self._reading else None)
+            self._leave_reader()
             self._stream.audio.align(self._stream.block)
             self._closed = True
 
@@ -113,6 +113,14 @@ class Turn:
         self._closing.set()
         for way in (self._audio, self._latents, self._frames):
             way.close()
+
+    def _leave_reader(self) -> None:
+        """Wait for the reader, but not for a source of speech, which it may ask for something after we have begun."""
+        while self._reader.is_alive():
+            asking = self._reading
+            self._reader.join(LEAVE_S)
+            if asking and self._reading:
+                return
 
     def _thread(self, work: Callable[[], None], *, daemon: bool = False) -> threading.Thread:
         def guarded() -> None:

@@ -237,8 +237,9 @@ class Stuck:
                 self._wait()
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("at", ["iter", "close"])
-def test_speech_that_does_not_answer_holds_nobody_up(at: str) -> None:
+def test_speech_that_does_not_answer_holds_nobody_up(at: str, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from lt_eval.generator.lanes import Lane, Lanes
     from lt_eval.generator.turn import Turn
 
@@ -246,6 +247,17 @@ def test_speech_that_does_not_answer_holds_nobody_up(at: str) -> None:
     turn = Turn(
         Stream(networks, toy_portrait(80), "", 0), speech, Lanes(Lane(networks.device, 1), Lane(networks.device, 1))
     )
+    if late:  # the reader asks its source for an end only after the other threads have ended
+        close_way = turn._audio.close
+
+        def close_late() -> None:
+            close_way()
+            if threading.current_thread() is turn._reader:
+                for worker in turn._workers:
+                    worker.join()
+                time.sleep(0.3)
+
+        monkeypatch.setattr(turn._audio, "close", close_late)
     if at == "iter":
         assert speech.asked.wait(LONG_S)
     else:
