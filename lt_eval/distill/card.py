@@ -168,16 +168,17 @@ def _figures(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
     kept = kept_step(curves)
     at = {curve.name: dict(curve.points) for curve in curves}
     first = min((step for points in at.values() for step in points), default=None)
+    shown = {first: "before" if first == 0 else "first"} | {kept: "kept"}
     lines = [
         f"{min(recipe.held_out_people, recipe.material.held_out)} drawn people on whom nothing was trained, "
         f"{recipe.held_out_seconds:g} seconds each, lt-eval's builtin metrics. **These people chose the checkpoint** "
         f"(step {kept:g}, by FVD over Sync-C): the figures flatter it, and none is comparable with a published one.",
         "",
-        f"| | step {first:g}, before | step {kept:g}, kept |",
-        "|---|---:|---:|",
+        "".join(["| |", *(f" step {step:g}, {what} |" for step, what in shown.items())]),
+        "|---|" + "---:|" * len(shown),
     ]
     for name, points in at.items():
         if name != "loss":
-            before, after = (f"{points[step]:.4g}" if step in points else "–" for step in (first, kept))
-            lines.append(f"| {name} | {before} | {after} |")
+            cells = (f" {points[step]:.4g} |" if step in points else " – |" for step in shown)
+            lines.append("".join([f"| {name} |", *cells]))
     return lines

@@ -42,6 +42,7 @@ class DmdOptions:
         critic_loss: "flow", as the released code and Self Forcing have it, or "x0", as equation 3 is written.
         ema: decay of the student's average.
         ema_from: step from which it is averaged.
+        before: whether the student that is begun with is measured, and comes out where no later one is better.
         batch: clips a step.
         bf16: products in bfloat16.
     """
@@ -59,6 +60,7 @@ class DmdOptions:
     critic_loss: Literal["flow", "x0"] = "flow"
     ema: float = 0.99
     ema_from: int = 200
+    before: bool = True
     batch: int = 8
     bf16: bool = True
 
@@ -107,6 +109,7 @@ def student_loss(
     options: DmdOptions,
     generator: torch.Generator,
     ranks: Ranks = ALONE,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Return the loss whose gradient is equation 2's, on clips of the student with gradients."""
     noisy, _, sigma = noised(generated.detach(), teacher.config.stream.shift, generator, ranks)
@@ -114,7 +117,7 @@ def student_loss(
         fake = losses.clean_of(noisy, critic.velocity(noisy, sigma, critic.conditions(batch)), sigma)
         real = losses.clean_of(noisy, teacher_velocity(teacher, noisy, sigma, batch, options.teacher_guidance), sigma)
     mask = after_first(sigma)
-    return losses.dmd_loss(generated, losses.dmd_gradient(generated, fake, real, mask), mask)
+    return losses.dmd_loss(generated, losses.dmd_gradient(generated, fake, real, mask), mask, weight)
 
 
 @torch.no_grad()
@@ -158,10 +161,10 @@ def train_dmd(
         options: of the stage.
         batches: step to the conditions of that step, for all processes together; only the shape of its latents is used.
         folder: of this stage.
-        evaluate: measures a student on held-out people; its "loss" decides which checkpoint is best. It is also asked
-            before the first step, which shows what distillation adds.
+        evaluate: measures a student on held-out people; its "loss" decides which checkpoint is best. Asked before the
+            first step it shows what distillation adds.
         keep: given the best student so far and its step.
-        weight: what each element of a latent counts in the critic's loss, [C, h, w]; None counts all alike.
+        weight: what each element of a latent counts in both losses, [C, h, w]; None counts all alike.
         seed: of everything random.
         identity: of the recipe.
         progress: told (done, in all, what is new).
@@ -179,7 +182,7 @@ def train_dmd(
         with torch.set_grad_enabled(both):
             generated = rollout(student, batch, [generator], exit_step=exit_step, ranks=draws)
         if both:
-            loss = student_loss(teacher, critic, batch, generated, options, generator, draws)
+            loss = student_loss(teacher, critic, batch, generated, options, generator, draws, weight)
             logged = {"student_loss": loss.detach(), "student_norm": followers["student"].follow(loss)}
             generated = generated.detach()
         loss = critic_loss(critic, batch, generated, options, generator, draws, weight)
@@ -215,7 +218,7 @@ def train_dmd(
         },
         step,
         evaluate=lambda number: ranks.first_only(evaluate, student.with_weights(average.weights())),
-        before=True,
+        before=options.before,
         better=lambda number: ranks.first_only(keep, student.with_weights(average.weights()), number),
         identity=identity,
         progress=progress,

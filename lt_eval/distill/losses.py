@@ -110,13 +110,14 @@ def dmd_gradient(generated: Tensor, critic: Tensor, teacher: Tensor, mask: Tenso
         return torch.nan_to_num((critic - teacher) / distance, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def dmd_loss(generated: Tensor, gradient: Tensor, mask: Tensor | None = None) -> Tensor:
+def dmd_loss(generated: Tensor, gradient: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
     """A scalar whose gradient with respect to `generated` is `gradient` over the number of elements that count.
 
-    0.5 mean((x - stop(x - g))^2): its value tells nothing but the size of the gradient.
+    0.5 mean((x - stop(x - g))^2): its value tells nothing but the size of the gradient. A `weight` [C, h, w] multiplies
+    the gradient of each element, which moves its zero nowhere.
     """
     target = (generated - gradient).detach()
-    return 0.5 * _mean_square(generated.double() - target.double(), mask)
+    return 0.5 * _mean_square(generated.double() - target.double(), mask, weight)
 
 
 def dmd_sigmas(uniform: Tensor, shift: float, low: float = 0.02, high: float = 0.98) -> Tensor:

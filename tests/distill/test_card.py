@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_a_card_says_data_steps_time_hardware_and_figures(tmp_path: Path) -> Non
     assert "ended on a chip." in card
     assert "(step 10, by FVD over Sync-C)" in card and "| | step 0, before | step 10, kept |" in card
     assert "| FID | 9 | 5 |" in card and "| Sync-C | – | 3 |" in card
+
+
+def test_a_student_that_was_measured_once_has_one_column(tmp_path: Path) -> None:
+    homes = folders(tmp_path)
+    once = {"step": 20, "held_out": {"FID": 4.0, "Sync-C": 3.0, "loss": 2.0}}
+    (homes["dmd"] / "log.jsonl").write_text(json.dumps(once) + "\n")
+    card = model_card(MINI, homes, "a chip")
+    assert "| | step 20, kept |\n|---|---:|\n| FID | 4 |\n| Sync-C | 3 |" in card
 
 
 def test_what_was_made_elsewhere_is_called_so(tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_the_dmd_loss_has_the_stated_gradient() -> None:
     torch.testing.assert_close(generated.grad, gradient / generated.numel())
 
 
+def test_a_weight_multiplies_the_gradient_of_the_dmd_loss() -> None:
+    generated = latents(0).requires_grad_()
+    gradient = losses.dmd_gradient(generated, latents(1), latents(2))
+    weight = torch.rand(generated.shape[1], *generated.shape[3:])
+    torch.autograd.backward(losses.dmd_loss(generated, gradient, weight=weight))
+    assert generated.grad is not None
+    torch.testing.assert_close(generated.grad, weight[:, None] * gradient / generated.numel())
+
+
 def test_the_dmd_gradient_is_scaled_for_each_clip_alone() -> None:
     generated, critic, teacher = latents(0), latents(1), latents(2)
     both = losses.dmd_gradient(generated, critic, teacher)

@@ -88,6 +88,27 @@ def test_dmd_exits_at_every_step_and_keeps_averaged_students(tmp_path: Path, mon
     assert not torch.equal(kept[-1]["transformer.head.head.weight"], student.transformer.head.head.weight)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_what_is_begun_with_comes_out_only_where_that_is_wanted(tmp_path: Path, before: bool) -> None:
+    """Every later student is worse."""
+    loop = LoopOptions(2, evaluate_every=1)
+    options = DmdOptions(loop, ADAM, ADAM, ratio=1, critic_warmup=0, before=before, batch=1, bf16=False)
+    kept: list[int] = []
+    losses = iter(range(3))
+    _, now = train_dmd(
+        denoiser(2),
+        denoiser(1).frozen(),
+        denoiser(1),
+        options,
+        random_batches(batch(2, frames=3), 1, 0),
+        tmp_path,
+        evaluate=lambda model: {"loss": next(losses)},
+        keep=lambda model, step: kept.append(step),
+    )
+    assert kept == ([0] if before else [1])
+    assert [step for step, _ in now.held_out] == ([0, 1, 2] if before else [1, 2])
+
+
 def test_held_out_trajectories_are_never_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, asked = pairs(tmp_path / "pairs"), set[int]()
     whole = Pairs.batch
