@@ -167,12 +167,17 @@ def _figures(recipe: Recipe, homes: Mapping[str, Path]) -> list[str]:
     curves = [curve for curve in curves_of(read_log(homes["dmd"])) if curve.measured]
     kept = kept_step(curves)
     at = {curve.name: dict(curve.points) for curve in curves}
-    first = min((step for points in at.values() for step in points), default=None)
+    steps = {step for points in at.values() for step in points}
+    first = min(steps, default=None)
     shown = {first: "before" if first == 0 else "first"} | {kept: "kept"}
+    chose = (
+        f"**These people chose the checkpoint** (step {kept:g}, by FVD over Sync-C): the figures flatter it, and none"
+    )
+    once = "One step was measured, so they chose nothing. None"
     lines = [
         f"{min(recipe.held_out_people, recipe.material.held_out)} drawn people on whom nothing was trained, "
-        f"{recipe.held_out_seconds:g} seconds each, lt-eval's builtin metrics. **These people chose the checkpoint** "
-        f"(step {kept:g}, by FVD over Sync-C): the figures flatter it, and none is comparable with a published one.",
+        f"{recipe.held_out_seconds:g} seconds each, lt-eval's builtin metrics. {chose if len(steps) > 1 else once} is "
+        "comparable with a published one.",
         "",
         "".join(["| |", *(f" step {step:g}, {what} |" for step, what in shown.items())]),
         "|---|" + "---:|" * len(shown),

@@ -40,12 +40,17 @@ def test_a_card_says_data_steps_time_hardware_and_figures(tmp_path: Path) -> Non
     assert "| FID | 9 | 5 |" in card and "| Sync-C | – | 3 |" in card
 
 
-def test_a_student_that_was_measured_once_has_one_column(tmp_path: Path) -> None:
+def test_a_student_that_was_kept_where_it_was_first_measured_has_one_column(tmp_path: Path) -> None:
     homes = folders(tmp_path)
     once = {"step": 20, "held_out": {"FID": 4.0, "Sync-C": 3.0, "loss": 2.0}}
     (homes["dmd"] / "log.jsonl").write_text(json.dumps(once) + "\n")
     card = model_card(MINI, homes, "a chip")
     assert "| | step 20, kept |\n|---|---:|\n| FID | 4 |\n| Sync-C | 3 |" in card
+    assert "they chose nothing" in card and "chose the checkpoint" not in card
+    better = [once, once | {"step": 40, "held_out": {"FID": 9.0, "Sync-C": 1.0, "loss": 9.0}}]
+    (homes["dmd"] / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in better))
+    card = model_card(MINI, homes, "a chip")
+    assert "chose the checkpoint** (step 20" in card and "| | step 20, kept |" in card
 
 
 def test_what_was_made_elsewhere_is_called_so(tmp_path: Path) -> None:
