@@ -24,7 +24,13 @@ from torch.nn import functional as F
 
 from lt_eval.distill.graphs import Repeated, numbers
 from lt_eval.distill.pictures import of_levels
-from lt_eval.distill.principal import Principal, PrincipalOptions, principal, sampled_squares
+from lt_eval.distill.principal import (
+    Principal,
+    PrincipalOptions,
+    principal,
+    sampled_squares,
+    with_changes,
+)
 from lt_eval.distill.ranks import ALONE, CPU, Ranks
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, pieces
 from lt_eval.distill.training import (
@@ -82,6 +88,9 @@ class CodecOptions:
         ema: decay of the averaged weights that are kept.
         latent_noise: standard deviation of what is added to latents in training, as a share of theirs: the decoder will
             meet latents that a diffusion model made.
+        change_scale: what latents of changes are divided by, in deviations of the slowest cosine of their component.
+            Most places never change, so one deviation over all of them would leave a mouth at five where noise has one,
+            and the quickest cosine as large as the slowest, of which twenty times less is seen.
         bf16: whether convolutions and matrix products are computed in bfloat16; weights and losses stay float32.
         model: shape of the codec; in a recipe it is that of the generator.
     """
@@ -105,6 +114,7 @@ class CodecOptions:
     changes: float = 3.0
     ema: float = 0.995
     latent_noise: float = 0.05
+    change_scale: float = 3.0
     bf16: bool = True
     model: MiniCodecConfig = field(default_factory=MiniCodecConfig)
 
@@ -290,7 +300,10 @@ def linear_codec(data: NDArray[np.uint8], options: CodecOptions, seed: int) -> P
     """Return the best linear codec of the pieces that are trained on."""
     trained = data[: data.shape[0] - options.people.held_out]
     found = sampled_squares(trained, options.model, options.principal, seed)
-    return principal(found, options.model.linear_channels, options.model.temporal, options.principal, seed)
+    model, how = options.model, options.principal
+    if not model.change_components:
+        return principal(found, model.linear_channels, model.temporal, how, seed)
+    return with_changes(found, model.linear_channels, model.change_components, model.temporal, how, seed)
 
 
 def codec_loss(
@@ -359,8 +372,17 @@ def inside(video: Tensor, box: Box) -> Tensor:
 
 @torch.no_grad()
 def statistics(codec: MiniCodec, data: Tensor, options: CodecOptions) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each raw latent channel over up to 64 trained people."""
+    """Return what `set_statistics` takes: of each raw latent channel over up to 64 trained people.
+
+    Channels of changes are divided by more than their deviation (`CodecOptions.change_scale`).
+    """
     trained = data[: min(64, data.shape[0] - options.people.held_out)]
     means = [codec.posterior(of_levels(person[:1]))[0] for person in trained]
     values = torch.cat(means).transpose(0, 1).flatten(1)  # [C, everything]
-    return values.mean(1), values.std(1)
+    mean, std = values.mean(1), values.std(1)
+    if options.model.change_components:
+        spread = codec.encode_net.changes.spread  # [3, K]
+        linear = options.model.linear_channels
+        slowest = std[linear : linear + options.model.change_components] * spread[0]
+        std[linear:] = (options.change_scale * slowest / spread).flatten()
+    return mean, std

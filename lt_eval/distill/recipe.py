@@ -109,7 +109,7 @@ class Recipe:
         return configure(self.preset, self.generator)
 
 
-MINI = Recipe(audio_weight=100.0)
+MINI = Recipe(audio_weight=30.0)
 """Everything from drawn people, for a few hours of two processor cores."""
 
 LIVETALK = replace(

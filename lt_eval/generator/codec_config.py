@@ -27,9 +27,8 @@ class MiniCodecConfig:
 
     Attributes:
         latent_channels: C of a latent.
-        frame_channels: how many of them belong to each of the four frames of a latent, 4 times as many in all: what
-            moves within four frames is read from one frame and goes to that frame, and need not be told apart by layers
-            that see all of them. The others are the linear codec's.
+        change_components: pictures of what changes within the four frames of a latent; each takes three channels, how
+            it comes and goes over the frames. The other channels are the linear codec's.
         widths: channels of each stage, from the latent grid to the pixels. The first runs once a latent frame, the
             others once a pixel frame at twice the side of the one before.
         decoder_blocks: residual blocks of each stage of the decoder, in the order of `widths`.
@@ -42,7 +41,7 @@ class MiniCodecConfig:
     temporal: ClassVar[int] = TEMPORAL
 
     latent_channels: int = 16
-    frame_channels: int = 0
+    change_components: int = 0
     widths: tuple[int, ...] = (192, 128, 64)
     decoder_blocks: tuple[int, ...] = (3, 1, 1)
     encoder_blocks: tuple[int, ...] = (2, 1, 1)
@@ -58,10 +57,10 @@ class MiniCodecConfig:
         positive = (self.latent_channels, self.patch, self.shift, *self.widths)
         if min(positive) < 1 or min(*self.decoder_blocks, *self.encoder_blocks) < 0:
             raise SpecError(f"codec: sizes must be positive and counts of blocks not negative, given {self}.")
-        if self.frame_channels < 0 or self.linear_channels < 1:
+        if self.change_components < 0 or self.linear_channels < 1:
             raise SpecError(
-                f"codec: frame_channels is {self.frame_channels} and latent_channels {self.latent_channels}; four "
-                "times frame_channels must leave a channel or more."
+                f"codec: change_components is {self.change_components} and latent_channels {self.latent_channels}; "
+                "three times change_components must leave a channel or more."
             )
         if any(width % self.shift for width in self.widths):
             raise SpecError(f"codec: widths {self.widths} must be multiples of shift, {self.shift}.")
@@ -69,7 +68,7 @@ class MiniCodecConfig:
     @property
     def linear_channels(self) -> int:
         """Channels that belong to all four frames together, and to the linear codec."""
-        return self.latent_channels - self.temporal * self.frame_channels
+        return self.latent_channels - (self.temporal - 1) * self.change_components
 
     @property
     def spatial(self) -> int:

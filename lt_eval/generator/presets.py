@@ -44,7 +44,7 @@ MINI = GeneratorConfig(
     stream=StreamConfig(rope="relative", timestep_rounding=None),
     codec=MiniCodecConfig(
         latent_channels=96,
-        frame_channels=8,
+        change_components=12,
         widths=(176, 128, 128, 64),
         decoder_blocks=(3, 1, 1, 1),
         encoder_blocks=(1, 1, 1, 1),

@@ -23,7 +23,7 @@ from lt_eval.distill.codec_stage import (
     reconstruction_terms,
     train_codec,
 )
-from lt_eval.distill.principal import PrincipalOptions, emphasised, principal
+from lt_eval.distill.principal import PrincipalOptions, emphasised, principal, with_changes
 from lt_eval.distill.talkers import PieceOptions, TalkerOptions, drawing
 from lt_eval.distill.training import LoopOptions, OptimiserOptions
 from lt_eval.generator.codec import create_codec
@@ -94,6 +94,25 @@ def test_pictures_in_the_span_of_the_components_come_back_before_any_training() 
     assert measure_codec(codec, torch.from_numpy(data[:3]), 3)["psnr_db"] > 40
     assert measure_codec(create_codec(MODEL, seed=1), torch.from_numpy(data[:3]), 3)["psnr_db"] < 15  # type: ignore[arg-type]
     torch.testing.assert_close(codec.posterior(torch.zeros(1, 3, 9, 16, 16))[1], torch.full((1, 3, 3, 4, 4), -7.0))
+
+
+def test_what_changes_is_found_and_has_channels_of_its_own() -> None:
+    """Squares that stay, but for one smooth picture that comes and goes: its numbers are the changes' alone."""
+    side, count = 8, 300
+    across = torch.linspace(-1, 1, side)
+    wave = across[:, None, None] * across[None, :, None] * torch.ones(side, side, 3)
+    picture = torch.nn.functional.normalize(wave.flatten(), dim=0)
+    course = normal(count, 4)
+    course = course - course.mean(1, keepdim=True)
+    x = normal(count, 1, 3 * side**2) + 3 * course[:, :, None] * picture
+    made = with_changes(x.flatten(1), 5, 2, 4, PrincipalOptions(change_pool=2), seed=0)
+    assert made.basis is not None and made.spread is not None
+    torch.testing.assert_close(made.basis @ made.basis.T, torch.eye(2), rtol=0, atol=1e-5)
+    assert (made.basis[0] @ picture).abs() > 0.9
+    back = made.writing.T.reshape(5, 4, -1)
+    assert (back - back.mean(1, keepdim=True)).norm() < 0.1 * back.norm()  # hardly anything is left that moves
+    without = principal(x.flatten(1), 5, 4, PrincipalOptions(), seed=0).writing.T.reshape(5, 4, -1)
+    assert (without - without.mean(1, keepdim=True)).norm() > 0.3 * without.norm()
 
 
 def test_a_linear_codec_of_another_size_is_refused() -> None:

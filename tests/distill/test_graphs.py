@@ -24,7 +24,7 @@ from lt_eval.generator.mini_codec import MiniCodec
 from tests.distill.nano import batch, denoiser
 
 MINI_CODEC = MiniCodecConfig(
-    latent_channels=7, frame_channels=1, widths=(8, 8), decoder_blocks=(1, 1), encoder_blocks=(1, 1), patch=2
+    latent_channels=7, change_components=1, widths=(8, 8), decoder_blocks=(1, 1), encoder_blocks=(1, 1), patch=2
 )
 
 

@@ -80,7 +80,7 @@ def test_weights_leave_the_mean_square_and_rise_with_what_is_explained() -> None
 
 
 def test_one_person_cannot_predict_the_other_half() -> None:
-    with pytest.raises(SpecError, match=r"audio_weight is 100 and material trains on 1 people"):
+    with pytest.raises(SpecError, match=r"audio_weight is 30 and material trains on 1 people"):
         build({"material": {"people": 2, "held_out": 1}})
     build({"audio_weight": 0.0, "material": {"people": 2, "held_out": 1}})
     assert audio_weights(material(people=6), 5.0) is not None  # two people are enough

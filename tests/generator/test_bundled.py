@@ -12,7 +12,7 @@ from safetensors import safe_open
 from lt_eval.distill.codec_stage import MOUTH, inside
 from lt_eval.distill.denoiser import Denoiser
 from lt_eval.distill.held_out import measure_clips, prepare_held_out
-from lt_eval.distill.pictures import to_video
+from lt_eval.distill.pictures import to_frames, to_video
 from lt_eval.distill.recipe import build
 from lt_eval.distill.stages import Workshop, run_stage
 from lt_eval.distill.talkers import TalkerOptions, draw
@@ -62,6 +62,7 @@ def talked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
 
     clips = {
         "true": true,
+        "codec": [to_frames(codec.decode(codec.encode(to_video(clip[None]))))[0] for clip in true],
         "frozen": [np.repeat(clip[:1], len(clip), 0) for clip in true],
         "made": [said(clip[0], audio) for clip, audio in zip(true, people.audio, strict=True)],
         "other": [said(clip[0], people.audio[(person + 1) % 3]) for person, clip in enumerate(true)],
@@ -83,6 +84,10 @@ def test_the_generator_of_the_package_talks_in_time(talked: dict[str, dict[str, 
     assert talked["made"]["Sync-C"] > 0.5 * talked["true"]["Sync-C"]
     assert talked["made"]["in time"] == 1
     assert talked["made"]["Sync-C"] > 3 * max(talked[kind]["Sync-C"] for kind in ("frozen", "other"))
+
+
+def test_the_codec_keeps_what_lips_say(talked: dict[str, dict[str, float]]) -> None:
+    assert talked["codec"]["Sync-C"] > 0.93 * talked["true"]["Sync-C"]
 
 
 def test_it_is_nearer_to_the_truth_than_a_still_portrait(talked: dict[str, dict[str, float]]) -> None:

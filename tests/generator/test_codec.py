@@ -20,9 +20,9 @@ SMALL: dict[str, CodecConfig] = {
     "mini-32x": MiniCodecConfig(
         latent_channels=3, widths=(16, 8, 8, 8), decoder_blocks=(1, 1, 0, 1), encoder_blocks=(1, 0, 1, 1), patch=4
     ),
-    "mini-frames": MiniCodecConfig(
+    "mini-changes": MiniCodecConfig(
         latent_channels=11,
-        frame_channels=2,
+        change_components=2,
         widths=(16, 8, 8),
         decoder_blocks=(1, 1, 1),
         encoder_blocks=(1, 1, 1),
@@ -31,7 +31,7 @@ SMALL: dict[str, CodecConfig] = {
     "wan": WanCodecConfig(latent_channels=4, dim=8, blocks=1, mean=(0.1, -0.2, 0.3, 0.0), std=(1.5, 0.5, 2.0, 1.0)),
     "tiny": TinyCodecConfig(latent_channels=4, widths=(16, 8, 8, 8), encoder_width=8),
 }
-CAUSAL_ENCODERS = ["mini", "mini-32x", "mini-frames", "wan"]
+CAUSAL_ENCODERS = ["mini", "mini-32x", "mini-changes", "wan"]
 """TAEHV's encoder begins with four frames, not with one."""
 
 

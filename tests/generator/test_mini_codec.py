@@ -12,7 +12,7 @@ from torch import Tensor
 from lt_eval.generator.codec import create_codec
 from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.codec_memory import Memory
-from lt_eval.generator.mini_codec import MiniCodec
+from lt_eval.generator.mini_codec import Changes, MiniCodec
 from tests.generator.test_codec import SMALL, noise, some_latents, some_video
 
 
@@ -45,6 +45,29 @@ def test_it_learns_in_a_few_steps() -> None:
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[0] > 0.3 and min(losses[-5:]) < 0.35 * losses[0]
+
+
+def seeded_changes() -> Changes:
+    changes = Changes(3, 4, 4)
+    changes.basis.copy_(torch.linalg.qr(noise(48, 3))[0].T)
+    changes.spread.copy_(noise(3, 3, seed=1).abs() + 0.5)
+    return changes
+
+
+def test_what_is_written_of_changes_is_read_again_and_touches_nothing_else() -> None:
+    changes, x, values = seeded_changes(), noise(2, 5, 4 * 48, seed=2), noise(2, 5, 9, seed=3)
+    written = changes.written(x, values)
+    torch.testing.assert_close(changes.read(written), values, rtol=0, atol=1e-5)
+    torch.testing.assert_close(changes.written(x, changes.read(x)), x, rtol=0, atol=1e-5)
+    moved = (written - x).reshape(2, 5, 4, 48)
+    torch.testing.assert_close(moved.mean(-2), torch.zeros(2, 5, 48), rtol=0, atol=1e-6)
+    along = moved @ changes.basis.T @ changes.basis
+    torch.testing.assert_close(along, moved, rtol=0, atol=1e-5)
+
+
+def test_what_stays_has_no_changes() -> None:
+    still = noise(2, 48).repeat(1, 4) * 100
+    torch.testing.assert_close(seeded_changes().read(still), torch.zeros(2, 9), rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
