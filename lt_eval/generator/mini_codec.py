@@ -232,7 +232,7 @@ class MiniEncoder(nn.Module):
         super().__init__()
         widths, blocks = config.widths[::-1], config.encoder_blocks[::-1]
         self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
-        self.linear = config.linear_channels
+        self.linear, self.components = config.linear_channels, config.change_components
         self.analysis = Conv(3 * config.temporal * config.spatial**2, self.linear, 1, linear=True)
         self.stem = Conv(3 * config.patch**2, widths[0], linear=True)
         self.stages = nn.ModuleList(
@@ -245,7 +245,7 @@ class MiniEncoder(nn.Module):
         self.pack = Conv(config.temporal * widths[-1], widths[-1], 1, linear=True)
         self.latent = Stage(LatentBlock(widths[-1]) for _ in range(blocks[-1]))
         self.head = Conv(widths[-1], 2 * self.linear, ends_branch=True)
-        if config.change_components:
+        if self.components:
             self.changes = Changes(config.change_components, config.spatial, config.temporal)
 
     def forward(self, video: Tensor, walk: Walk) -> Tensor:
@@ -260,7 +260,7 @@ class MiniEncoder(nn.Module):
         mean, spread = (_SMALL * self.head(bent(scaled(together)))).chunk(2, 4)
         pixels = squares(pixels, self.spatial, self.temporal)
         mean = mean + self.analysis(pixels)
-        if not hasattr(self, "changes"):
+        if not self.components:
             return torch.cat([mean, spread], 4).permute(0, 4, 1, 2, 3)
         changes = self.changes.read(pixels)
         return torch.cat([mean, changes, spread, torch.zeros_like(changes)], 4).permute(0, 4, 1, 2, 3)
@@ -277,12 +277,12 @@ class MiniDecoder(nn.Module):
         widths, blocks = config.widths, config.decoder_blocks
         self.patch, self.temporal, self.spatial = config.patch, config.temporal, config.spatial
         # the branches begin small, so that untrained frames are nearly grey
-        self.linear = config.linear_channels
+        self.linear, self.components = config.linear_channels, config.change_components
         self.synthesis = Conv(self.linear, 3 * config.temporal * config.spatial**2, 1, ends_branch=True, linear=True)
         self.stem = Conv(config.latent_channels, widths[0], linear=True)
         self.latent = Stage(LatentBlock(widths[0]) for _ in range(blocks[0]))
         self.to_frames = Conv(widths[0], config.temporal * 4 * widths[1], 1, linear=True)
-        if config.change_components:
+        if self.components:
             self.changes = Changes(config.change_components, config.spatial, config.temporal)
         self.up = nn.ModuleList(
             Conv(width, 4 * after, 1, linear=True) for width, after in itertools.pairwise(widths[1:])
@@ -303,7 +303,7 @@ class MiniDecoder(nn.Module):
         """Return [B, 3, T, H, W], not clamped, of [B, C, F, h, w]."""
         latents = latents.permute(0, 2, 3, 4, 1)
         first = self.synthesis(latents[..., : self.linear])
-        if hasattr(self, "changes"):
+        if self.components:
             first = self.changes.written(first, latents[..., self.linear :])
         first = joined(first, self.spatial, self.temporal)
         x = depth_to_time(self.to_frames(self.latent(self.stem(latents), walk)), self.temporal)
