@@ -207,7 +207,7 @@ def _fill(
         person = left[index]
         for number, window in enumerate(windows):
             video = of_levels(torch.from_numpy(window.frames[None]).to(device))
-            with torch.autocast(device.type, torch.bfloat16):  # whose error is a tenth of the grid's
+            with torch.autocast(device.type, torch.bfloat16):  # its error squared is an eighth of the grid's
                 latents = codec.encode(video)[0].float()
             maps["latents"][person, number] = rounded(latents.cpu().numpy())
             maps["audio"][person, number] = rounded(audio_of(config, window.audio, frames, audio_weights).numpy())

@@ -265,6 +265,11 @@ class MiniEncoder(nn.Module):
         changes = self.changes.read(pixels)
         return torch.cat([mean, changes, spread, torch.zeros_like(changes)], 4).permute(0, 4, 1, 2, 3)
 
+    @property
+    def change_shapes(self) -> tuple[torch.Size, ...]:
+        """Shapes of the basis and the spread of changes; none where the codec has no channels of them."""
+        return (self.changes.basis.shape, self.changes.spread.shape) if self.components else ()
+
     def _filled(self, x: Tensor) -> Tensor:
         return torch.cat([x[:, :1].expand(-1, self.temporal - 1, -1, -1, -1), x], 1)
 
@@ -393,7 +398,7 @@ class MiniCodec(CausalCodec):
             mean: [D] of squares of four frames, D = 4 * spatial * spatial * 3, in the order of `squares`.
             reading: [C, D], C the linear channels alone; latents of unit variance are expected of it.
             writing: [D, C].
-            basis: [K, D / 4] of `Changes`, where the codec has it.
+            basis: [K, D / 4] of `Changes`; needed where the codec has it, and nowhere else.
             spread: [3, K] of it.
 
         Raises:
@@ -406,6 +411,9 @@ class MiniCodec(CausalCodec):
                 f"a mean of {tuple(mean.shape)}, reading of {tuple(reading.shape)} and writing of "
                 f"{tuple(writing.shape)}: give [{size}], [{channels}, {size}] and [{size}, {channels}]"
             )
+        found = () if basis is None or spread is None else (basis.shape, spread.shape)
+        if found != self.encode_net.change_shapes:
+            raise ValueError(f"changes of {found}: give a basis and a spread of {self.encode_net.change_shapes}")
         assert analysis.bias is not None and synthesis.bias is not None
         analysis.weight.copy_(reading[:, :, None, None])
         analysis.bias.copy_(-reading @ mean)

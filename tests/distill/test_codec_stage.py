@@ -122,6 +122,22 @@ def test_a_linear_codec_of_another_size_is_refused() -> None:
         codec.set_principal(torch.zeros(192), torch.zeros(192, 3), torch.zeros(3, 192))
 
 
+def test_changes_are_given_to_both_networks_where_the_codec_has_them_and_refused_elsewhere() -> None:
+    model = replace(MODEL, latent_channels=6, change_components=1)
+    data = np.random.default_rng(0).integers(0, 256, (5, 2, 9, 16, 16, 3), np.uint8)
+    begun = linear_codec(data, replace(OPTIONS, model=model), 0)
+    codec, without = create_codec(model, seed=1), create_codec(MODEL, seed=1)
+    assert isinstance(codec, MiniCodec) and isinstance(without, MiniCodec)
+    codec.set_principal(*begun)
+    assert begun.basis is not None and begun.spread is not None
+    for net in (codec.encode_net, codec.decode_net):
+        assert torch.equal(net.changes.basis, begun.basis) and torch.equal(net.changes.spread, begun.spread)
+    none_for_it, narrow = begun._replace(basis=None), begun._replace(basis=begun.basis[:, 1:])
+    for one, given in ((codec, none_for_it), (without, begun), (codec, narrow)):
+        with pytest.raises(ValueError, match="give a basis and a spread of"):
+            one.set_principal(*given)
+
+
 def test_a_step_depends_on_its_number_and_looks_at_nobody_held_out() -> None:
     data = torch.zeros(5, 1, 9, 16, 16, 3, dtype=torch.uint8)
     data[:] = torch.arange(5).reshape(5, 1, 1, 1, 1, 1) * 40
