@@ -26,6 +26,7 @@ from lt_eval.distill.talkers import TalkerOptions
 from lt_eval.distill.teacher_stage import TeacherOptions
 from lt_eval.distill.training import LoopOptions, OptimiserOptions
 from lt_eval.errors import SpecError
+from lt_eval.generator.codec_config import MiniCodecConfig
 from lt_eval.generator.config import VIDEO_FRAMES_PER_LATENT, GeneratorConfig
 from lt_eval.generator.presets import changed, configure
 from lt_eval.registry import suggestion
@@ -140,9 +141,12 @@ BUILTIN = "builtin"
 
 COUNTS = frozenset(
     {"batch", "steps", "log_every", "checkpoint_every", "crop", "size", "frames", "pieces", "windows", "people"}
-    | {"pairs", "trajectory_steps", "ratio", "held_out_people"}
+    | {"pairs", "trajectory_steps", "ratio", "held_out_people", "change_pool"}
 )
 """Fields of which there is at least one."""
+
+DIVISORS = frozenset({"codec.change_scale", "codec.principal.motion"})
+"""Values that something is divided by."""
 
 SHARES = frozenset(
     {"ema", "beta1", "beta2", "drop_both", "drop_text", "drop_audio", "damaged_share", "decay_to", "tolerance"}
@@ -222,14 +226,32 @@ def check(recipe: Recipe) -> None:
     ):
         if frames % VIDEO_FRAMES_PER_LATENT != 1:
             raise SpecError(f"{name} is {frames}; a causal codec takes 1, 5, 9 ... 4 k + 1 frames.")
-    if recipe.codec.crop > config.size or recipe.codec.crop % config.codec.spatial:
-        raise SpecError(
-            f"codec.crop is {recipe.codec.crop}; it must be a multiple of {config.codec.spatial} up to {config.size}."
-        )
+    _check_codec(recipe.codec, config)
     if recipe.pairs.trajectory_steps % config.stream.steps:
         raise SpecError(
             f"pairs.trajectory_steps is {recipe.pairs.trajectory_steps}; it must be a multiple of the student's "
             f"{config.stream.steps} steps, whose noise levels lie on the trajectory."
+        )
+
+
+def _check_codec(options: CodecOptions, config: GeneratorConfig) -> None:
+    if options.crop > config.size or options.crop % config.codec.spatial:
+        raise SpecError(
+            f"codec.crop is {options.crop}; it must be a multiple of {config.codec.spatial} up to {config.size}."
+        )
+    if not isinstance(config.codec, MiniCodecConfig):
+        return
+    side, how = config.codec.spatial, options.principal
+    seen = 3 * (side // min(how.change_pool, side)) ** 2
+    if config.codec.change_components > seen:
+        raise SpecError(
+            f"codec.principal.change_pool is {how.change_pool}; seen so coarsely a square has {seen} values and "
+            f"change_components is {config.codec.change_components}. Give a smaller pool, or fewer components."
+        )
+    if how.squares <= (channels := config.codec.linear_channels):
+        raise SpecError(
+            f"codec.principal.squares is {how.squares}; with the other values of this recipe it must be at least "
+            f"{channels + 1}."
         )
 
 
@@ -250,6 +272,8 @@ def _check_numbers(record: Any, where: str = "") -> None:
             raise SpecError(f"{name} is {value}; it must be finite.")
         if value < lowest:
             raise SpecError(f"{name} is {value}; it must be at least {lowest}.")
+        if name in DIVISORS and not value:
+            raise SpecError(f"{name} is {value}; it must be above 0.")
         if each.name in SHARES and value > 1:
             raise SpecError(f"{name} is {value}; it must be at most 1.")
 

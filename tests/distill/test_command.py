@@ -193,6 +193,11 @@ def test_recipes_that_are_none_are_refused(tables: dict[str, object]) -> None:
         ({"ode": {"ema": 1.5}}, "ode.ema is 1.5; it must be at most 1"),
         ({"dmd": {"teacher_guidance": float("inf")}}, "dmd.teacher_guidance is inf; it must be finite"),
         ({"held_out_seconds": -1.0}, "held_out_seconds is -1.0; it must be at least 0"),
+        ({"codec": {"change_scale": 0.0}}, "codec.change_scale is 0.0; it must be above 0"),
+        ({"codec": {"principal": {"motion": 0.0}}}, "codec.principal.motion is 0.0; it must be above 0"),
+        ({"codec": {"principal": {"change_pool": 0}}}, "codec.principal.change_pool is 0; it must be at least 1"),
+        ({"codec": {"principal": {"change_pool": 32}}}, "codec.principal.change_pool is 32; seen so coarsely"),
+        ({"codec": {"principal": {"squares": 60}}}, "codec.principal.squares is 60; with the other values of this"),
     ],
 )
 def test_a_number_that_no_stage_could_use_is_refused(tables: dict[str, object], message: str) -> None:
