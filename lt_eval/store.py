@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -158,10 +159,14 @@ class FeatureFiles(Sequence["Features"]):
 
 
 class RunStore:
-    """The writer's view of a run folder. Use it as a context manager: it holds the folder's lock meanwhile."""
+    """The writer's view of a run folder. Use it as a context manager: it holds the folder's lock meanwhile.
+
+    A folder that was not there is taken away again where an error comes before anything was kept in it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._new = False
         self.rows_path = root / "rows.jsonl"
         self._lock: IO[str] | None = None
         self._rows: IO[str] | None = None
@@ -174,6 +179,7 @@ class RunStore:
             StoreError: the folder cannot be made or written.
         """
         try:
+            self._new = not self.root.exists()
             self.root.mkdir(parents=True, exist_ok=True)
             (self.root / "features").mkdir(exist_ok=True)
             self._lock = (self.root / ".lock").open("a+", encoding="utf-8")
@@ -196,12 +202,20 @@ class RunStore:
             raise storage_error(self.rows_path, cause) from cause
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        if kind is not None and self._new:
+            self._leave_nothing()
         for file in (self._rows, self._lock):
             if file is not None:
                 # what a full disk left in the buffer was reported when it was written
                 with contextlib.suppress(OSError):
                     file.close()
+
+    def _leave_nothing(self) -> None:
+        """Take the folder away if all that it holds is what entering made."""
+        held = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")}
+        if held <= {"features", ".lock", "rows.jsonl"} and not self.rows_path.stat().st_size:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def append(self, rows: Iterable[Row], features: Mapping[str, Features]) -> None:
         """Keep one clip's rows; when this returns they survive a crash.

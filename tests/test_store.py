@@ -79,6 +79,22 @@ def test_the_lock_ends_with_the_run(tmp_path: Path) -> None:
         pass
 
 
+def test_an_error_before_anything_was_kept_leaves_no_folder(tmp_path: Path) -> None:
+    class Refused(Exception):
+        pass
+
+    def refused_after(folder: Path, rows: list[Row]) -> bool:
+        with pytest.raises(Refused), RunStore(folder) as store:
+            store.append(rows, {})
+            raise Refused
+        return folder.exists()
+
+    (tmp_path / "there").mkdir()
+    assert not refused_after(tmp_path / "new", [])
+    assert refused_after(tmp_path / "there", [])
+    assert refused_after(tmp_path / "kept", [row("1")]) and read_rows(tmp_path / "kept") == [row("1")]
+
+
 def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text("old")

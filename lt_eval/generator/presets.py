@@ -195,7 +195,8 @@ def _value(old: Any, value: Any, where: str) -> Any:
     if where == "stream.timestep_rounding" and (value is None or isinstance(value, str)):
         return value if value != "none" else None  # TOML has no null
     if type(value) is not type(old):
-        raise SpecError(f"{where} is {value!r}; it must be a value of type {type(old).__name__}, such as {old!r}.")
+        rule = "true or false" if isinstance(old, bool) else f"a value of type {type(old).__name__}, such as {old!r}"
+        raise SpecError(f"{where} is {value!r}; it must be {rule}.")
     return value
 
 

@@ -58,7 +58,6 @@ def run(spec: LongSpec, out: Path, *, progress: Progress, say: Callable[[str], N
     plans = _plans(spec)
     _refuse_other_run(out)
     with RunStore(out) as store:
-        (out / FILE).unlink(missing_ok=True)  # of settings that may be others
         loaded, people, streamed = _stream_all(spec, store, progress, say)
         notes = _notes(spec, loaded, people)
         manifest = _manifest(out, spec, plans, people, loaded)
@@ -146,6 +145,7 @@ def _stream_all(
     for method, options in spec.methods.items():
         with Host(spec.generator, options, {"device": spec.device}, timeout_s=spec.generator_timeout_s) as host:
             one = loaded[method] = host.load()
+            (store.root / FILE).unlink(missing_ok=True)  # of settings that may be others
             people = people or _people(spec, store, one, progress)
             if one.fps != people[0].fps:
                 raise SpecError(

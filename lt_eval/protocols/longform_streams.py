@@ -155,6 +155,8 @@ def draw_person(
     kept.append(person.folder / "portrait.faces.json")
     if _is_there(store.rows().get(key), kept):
         return person
+    for folder in (person.folder, windows[0].parent):  # of another length
+        shutil.rmtree(folder, ignore_errors=True)
     show = perform(seed, seconds, size, fps)
     _conditions(person, show)
     with WindowWriter(windows, bounds, fps, show.audio) as writer:

@@ -46,6 +46,7 @@ def test_changes_are_laid_over_a_preset() -> None:
         ({"sise": 256}, "no field 'sise'. Did you mean 'size'"),
         ({"stream": {"step": 4}}, "stream has no field 'step'. Did you mean 'steps'"),
         ({"stream": {"steps": "four"}}, "stream.steps is 'four'; it must be a value of type int"),
+        ({"stream": {"anchor_first_latent": "yes"}}, "anchor_first_latent is 'yes'; it must be true or false."),
         ({"stream": 4}, "stream is 4; it must be a table of fields. Set one of them: stream."),
         ({"stream": {"rope": "sideways"}}, "rope is 'sideways'; it must be absolute or relative"),
         ({"stream": {"rolling_blocks": 0}}, "rolling_blocks is 0; it must be at least 1"),

@@ -313,6 +313,21 @@ def test_a_users_mistake_is_a_message(
 ) -> None:
     assert command(monkeypatch, "longform", *words, "--out", str(tmp_path / "run")) == 2
     assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_option_takes_nothing_from_a_finished_run(done: Path) -> None:
+    before = (done / "longform.json").read_bytes()
+    with pytest.raises(SpecError):
+        run(replace(SPEC, configurations={"five": {"blocks": 5}}), done, progress=quiet, say=quiet)
+    assert (done / "longform.json").read_bytes() == before
+
+
+def test_a_shorter_run_in_the_same_folder_leaves_no_window_of_the_longer(tmp_path: Path) -> None:
+    run(ALONE, tmp_path, progress=quiet, say=quiet)
+    assert list(tmp_path.rglob("window-01.*"))
+    outcome = run(replace(ALONE, seconds=1.2), tmp_path, progress=quiet, say=quiet)
+    assert len(outcome.windows) == 1 and not list(tmp_path.rglob("window-01.*"))
 
 
 def test_the_six_are_three_splits_of_five_blocks_twice() -> None:
