@@ -214,7 +214,8 @@ class RunStore:
     def _leave_nothing(self) -> None:
         """Take the folder away if all that it holds is what entering made."""
         held = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")}
-        if held <= {"features", ".lock", "rows.jsonl"} and not self.rows_path.stat().st_size:
+        made = {"features", ".lock", "rows.jsonl"}
+        if held == made and not self.rows_path.stat().st_size:
             shutil.rmtree(self.root, ignore_errors=True)
 
     def append(self, rows: Iterable[Row], features: Mapping[str, Features]) -> None:

@@ -92,6 +92,9 @@ def test_an_error_before_anything_was_kept_leaves_no_folder(tmp_path: Path) -> N
     (tmp_path / "there").mkdir()
     assert not refused_after(tmp_path / "new", [])
     assert refused_after(tmp_path / "there", [])
+    with pytest.raises(Refused), RunStore(tmp_path / "gone"):
+        shutil.rmtree(tmp_path / "gone")
+        raise Refused
     assert refused_after(tmp_path / "kept", [row("1")]) and read_rows(tmp_path / "kept") == [row("1")]
 
 
