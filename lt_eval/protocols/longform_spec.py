@@ -152,4 +152,16 @@ def build(data: Mapping[str, Any]) -> LongSpec:
     configurations = {name: table_of(table, f"configuration.{name}") for name, table in tables.items()}
     known = {one.name for one in fields(LongSpec)} - {"configurations"} | {"configuration"}
     refuse_unknown(data, known, "the specification")
-    return replace(record_of(LongSpec, data, ""), options=options, configurations=configurations)
+    spec = replace(record_of(LongSpec, data, ""), options=options, configurations=configurations)
+    _refuse_overridden(spec)
+    return spec
+
+
+def _refuse_overridden(spec: LongSpec) -> None:
+    tables = spec.configurations or replace(spec, options={}).methods
+    for name, value in spec.options.items():
+        if all(name in table for table in tables.values()):
+            raise SpecError(
+                f"{name} is {value!r} for all configurations, and each of them sets its own {name}. Leave it out, or "
+                "give configurations of your own as tables [configuration.NAME] of a specification."
+            )

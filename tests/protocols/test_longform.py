@@ -304,6 +304,7 @@ def test_the_command_on_the_reference_generator(
         (["--configuration", "3+2"], "3+2 relative"),
         (["--generator", "refrence"], "Did you mean"),
         (["--set", "sinks=3"], "sink"),
+        (["--set", "rope=sideways"], "each of them sets its own rope"),
         (["--set", "weights=none.safetensors"], "There are no weights"),
         (["absent.toml"], "cannot be read"),
     ],
@@ -351,6 +352,13 @@ def test_the_specification_that_comes_along_is_the_default() -> None:
 def test_a_wrong_specification_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         build(data)
+
+
+def test_an_option_that_some_configuration_leaves_open_is_taken() -> None:
+    tables: dict[str, object] = {"options": {"sink": 2}, "configuration": {"a": {"sink": 3}, "b": {}}}
+    assert {name: options["sink"] for name, options in build(tables).methods.items()} == {"a": 3, "b": 2}
+    with pytest.raises(SpecError, match="each of them sets its own sink"):
+        build({**tables, "configuration": {"a": {"sink": 3}}})
 
 
 def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
